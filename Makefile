@@ -1,0 +1,13 @@
+# Short names for `python3 run.py ...`, which also works where there is no make.
+.PHONY: demo test check setup lock
+
+demo test check setup:
+	python3 run.py $@
+
+# Needs uv. One resolution serves every platform; the later lock keeps the versions of the earlier one.
+UV = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+     --no-header --no-emit-index-url --no-emit-find-links
+lock:
+	$(UV) pyproject.toml --extra all requirements/demo.in -o requirements/demo.txt
+	$(UV) pyproject.toml --extra all requirements/test.in -c requirements/demo.txt -o requirements/test.txt
+	$(UV) --no-deps requirements/data.in -o requirements/data.txt

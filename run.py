@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Set fleet up and run it: the standard library only, so that a fresh machine needs Python and nothing else.
+
+    python3 run.py demo  [ARGS]   train the bundled jobs on this machine, for real, and show them live
+    python3 run.py test  [ARGS]   every test; ARGS go to pytest
+    python3 run.py check          lint, format, types, import contracts, size budget, naming
+    python3 run.py bench NAME     measure: one JSON object a line
+    python3 run.py setup          only make .venv
+
+`--torch cpu|cuda|skip` says which build of PyTorch may be installed, FLEET_TORCH_INDEX the index to take it
+from, FLEET_VENV a folder to use in place of .venv.
+"""
+
+# No newer syntax than Python 3.6: an old interpreter must still parse this file to look for a better one.
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+WINDOWS = os.name == "nt"
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / os.environ.get("FLEET_VENV", ".venv")
+STAMP = VENV / "fleet-stamp"  # a folder without one was not made here and is left alone
+BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)  # the venv's own may be deleted under us
+TORCH = "torch==2.13.0"  # not in the locks, which cannot choose a build: an open request fetches gigabytes
+TORCH_INDEX = os.environ.get("FLEET_TORCH_INDEX", "")
+COMMANDS = {
+    "demo": ["fleet_client", "demo"],
+    "test": ["pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"],
+    "bench": ["bench"],
+}
+CHECKS = ["ruff check", "ruff format --check", "mypy", "lint-imports", "pytest -q tests/architecture"]
+
+
+class Refusal(Exception):
+    """What is wrong, and what to do about it."""
+
+
+class NoTorch(Refusal):
+    """Everything else works without it, so this ends only a run that asked for a build by name."""
+
+
+def program(venv: Path, name: str, windows: bool = WINDOWS) -> str:
+    return str(venv / "Scripts" / (name + ".exe") if windows else venv / "bin" / name)
+
+
+PYTHON = program(VENV, "python")
+PIP = [PYTHON, "-m", "pip"]
+
+
+def newer_python(windows: bool = WINDOWS) -> "list[str]":
+    """The command of a Python that is new enough. A name on PATH may be an empty shim, so each is tried."""
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        command = ["py", "-" + version] if windows else ["python" + version]
+        with contextlib.suppress(OSError, subprocess.CalledProcessError):
+            subprocess.check_output([*command, "-c", "import tomllib"], stderr=subprocess.DEVNULL)
+            return command
+    found = sys.version.split()[0]
+    raise Refusal(f"fleet needs Python 3.11 or newer. This is {found}, and there is no newer one on PATH.")
+
+
+def fingerprints(profile: str, torch: str) -> "list[str]":
+    """Two digests: of what an environment cannot survive changing, and of what pip can change in place."""
+    import tomllib  # absent from the old Pythons that come here only to be told so
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    ours = json.dumps([project["project"], project["build-system"], project["tool"]["hatch"]])
+    locks = [(ROOT / "requirements" / f"{name}.txt").read_text("utf-8") for name in (profile, "data")]
+    parts = [str(VENV), sys.version, sysconfig.get_platform()], [*locks, ours, TORCH, TORCH_INDEX, torch]
+    return [hashlib.sha256("\0".join(part).encode()).hexdigest() for part in parts]
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> "object":
+    """Two set-ups at once would tear each other's files: the second waits."""
+    with lock.open("a") as handle:
+        if WINDOWS:
+            import msvcrt
+
+            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def step(what: str) -> "object":
+    """One line for each thing done, with its time."""
+    print(f"  {what} ".ljust(36, "."), end=" ", flush=True)
+    began = time.monotonic()
+    yield
+    print(f"{time.monotonic() - began:6.1f} s", flush=True)
+
+
+def quiet(*command: str) -> str:
+    """What the command printed; a person sees it only when it fails."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
+        raise Refusal(f"\n{said}\n\nThis failed: {' '.join(command)}\nMend what it says, then run it again.")
+    return done.stdout
+
+
+def make_venv() -> "list[str]":
+    """Make an empty environment and name the pip to fill it with; not unpacking one saves ten seconds."""
+    shutil.rmtree(str(VENV), ignore_errors=True)
+    VENV.mkdir(parents=True)
+    STAMP.write_text("unfinished")
+    with contextlib.suppress(Refusal):
+        version = re.findall(r"\d+", quiet(BASE_PYTHON, "-m", "pip", "--version"))
+        if (int(version[0]), int(version[1])) >= (22, 3):  # older ones lack --python
+            quiet(BASE_PYTHON, "-m", "venv", "--without-pip", str(VENV))
+            return [BASE_PYTHON, "-m", "pip", "--python", PYTHON]
+    quiet(BASE_PYTHON, "-m", "venv", str(VENV))
+    return PIP
+
+
+def cuda_parts(report: "dict[str, list]", platform: str) -> "list[str]":
+    """What the chosen torch wants of CUDA by its own metadata; its address and version need not say."""
+    needs = [need for chosen in report["install"] for need in chosen["metadata"].get("requires_dist", [])]
+    return [need for need in needs if platform == "linux" and re.match(r"(nvidia|cuda)-(?!.*extra ==)", need)]
+
+
+def install_torch(choice: str) -> None:
+    wanted = ["--quiet", TORCH, *(["--index-url", TORCH_INDEX] if TORCH_INDEX else [])]
+    try:
+        report = json.loads(quiet(*PIP, "install", "--dry-run", "--report", "-", "--no-deps", *wanted))
+    except Refusal as error:
+        raise NoTorch(f"{TORCH}: pip finds no build for this Python and machine.") from error
+    cuda = cuda_parts(report, sys.platform)
+    driver = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists()
+    if cuda and choice != "cuda" and not (driver and choice == "auto"):
+        raise NoTorch(
+            f"{TORCH}: pip finds only a CUDA build of several GB{', and no NVIDIA driver is here' * (not driver)}."
+            "\n  Set FLEET_TORCH_INDEX to the CPU index on PyTorch's install page, or say --torch cuda."
+        )
+    if report["install"]:
+        with step(TORCH):
+            quiet(*PIP, "install", "--no-compile", *([] if cuda else ["--no-deps"]), *wanted)
+            quiet(PYTHON, "-c", "import torch")
+
+
+def setup(profile: str, torch: str) -> None:
+    """Make `.venv` what the locks say, in no time where it already is: `test` contains all of `demo`."""
+    found = STAMP.read_text().split() if STAMP.exists() else []
+    if found in (fingerprints(profile, torch), fingerprints("test", torch)):
+        return
+    if VENV.exists() and not found:
+        raise Refusal(f"run.py did not make {VENV}. Move it away, or name another folder in FLEET_VENV.")
+    print(f"Setting up {VENV.name} ({profile})")
+    wanted, pip = fingerprints(profile, torch), PIP
+    if found[:1] != wanted[:1]:
+        with step("empty environment"):
+            pip = make_venv()
+    STAMP.write_text("unfinished")
+    locked = ["install", "--require-hashes", "--only-binary", ":all:", "--no-compile", "-r"]
+    with step("locked packages"):
+        quiet(*pip, *locked, f"requirements/{profile}.txt")
+    with step("the demo's data set"):
+        quiet(*PIP, *locked, "requirements/data.txt", "--no-deps")
+    with step("fleet itself"):
+        quiet(*PIP, "install", "--no-deps", "--no-build-isolation", "--no-compile", "-e", ".")
+    try:
+        if torch != "skip":
+            install_torch(torch)
+    except NoTorch as reason:
+        if torch != "auto":
+            raise
+        print(f"  {reason}\n  Without torch the demo trains gbt alone.")
+    STAMP.write_text("\n".join(wanted))
+
+
+def check() -> int:
+    """Every check runs and leaves its closing line; one that fails prints all it said."""
+    failed = 0
+    for check in CHECKS:
+        name, *options = check.split()
+        with step(check):
+            done = subprocess.run([program(VENV, name), *options], capture_output=True, text=True)
+            said = (done.stdout + done.stderr).strip()
+            failed += done.returncode
+            print(said.rpartition("\n")[2] if done.returncode == 0 else f"FAILED\n{said}\n", end=" ")
+    return min(failed, 1)
+
+
+def become(command: "list[str]") -> None:
+    """Hand over for good, so that signals and the exit code are the program's own."""
+    sys.stdout.flush()
+    if WINDOWS:  # where exec returns to the shell at once
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit(subprocess.call(command))
+    os.execvp(command[0], command)
+
+
+def main(arguments: "list[str]") -> int:
+    torch = "auto"
+    if "--torch" in arguments[:-1]:
+        at = arguments.index("--torch")
+        torch = arguments[at + 1]
+        del arguments[at : at + 2]
+    command = arguments[0] if arguments else ""
+    if command not in {*COMMANDS, "check", "setup"} or torch not in {"auto", "cpu", "cuda", "skip"}:
+        print(__doc__)
+        return 0 if command in {"--help", "-h"} else 2
+    if sys.version_info < (3, 11):  # noqa: UP036 - the one file that old Pythons meet
+        become([*newer_python(), __file__, *sys.argv[1:]])
+    os.chdir(str(ROOT))
+    with alone(VENV.with_name(VENV.name + ".lock")):
+        setup("demo" if command in {"demo", "setup"} else "test", torch)
+    if command in COMMANDS:
+        become([PYTHON, "-m", *COMMANDS[command], *arguments[1:]])
+    return check() if command == "check" else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Refusal as refusal:
+        sys.exit(str(refusal))
+    except KeyboardInterrupt:
+        sys.exit(130)
