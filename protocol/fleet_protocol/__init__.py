@@ -1,0 +1,1 @@
+"""What both ends of fleet say to each other: ids, states, the manifest, capability and the wire models."""

@@ -1,0 +1,157 @@
+"""Workers on the wire: what an agent says and is told, and how a worker stands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fleet_protocol.capability import Capability
+from fleet_protocol.ids import WireAttemptId, WireJobId, WireSha256, WireUuid, WireWorkerId
+from fleet_protocol.jobs import JobSpec, Metric
+from fleet_protocol.states import FailureKind, JobStatus, ReleaseReason, Verdict
+from fleet_protocol.wire import Answer, Label, Line, Request, Time
+
+Tail = Annotated[str, Field(max_length=16_384)]
+
+
+class LocalAttempt(Request):
+    """An attempt that an agent holds on its disk, whether its trainer still runs or not."""
+
+    attempt: WireAttemptId
+    job_id: WireJobId
+    running: bool
+
+
+class AttemptVerdict(Answer):
+    attempt: WireAttemptId
+    verdict: Verdict
+    why: str | None = None
+
+
+class HelloRequest(Request):
+    """Registers a worker and tells everything it holds; sent at start and whenever it is asked for again."""
+
+    worker: WireWorkerId
+    name: Label
+    protocol: int
+    version: Label
+    incarnation: WireUuid
+    """New at each process start: tells a restarted agent from a copied state folder."""
+    boot_id: str | None = None
+    capability: Capability
+    attempts: tuple[LocalAttempt, ...] = ()
+
+
+class HelloAnswer(Answer):
+    version: str
+    protocol: int
+    server_time: Time
+    heartbeat_seconds: float
+    attempts: tuple[AttemptVerdict, ...] = ()
+
+
+class ClaimRequest(Request):
+    """Asks for one job. `claim_id` was written to disk first: sending it again gives the same answer."""
+
+    worker: WireWorkerId
+    claim_id: WireUuid
+    wait: Annotated[float, Field(ge=0, le=30)] = 0
+    """Seconds the coordinator may hold the request while nothing fits."""
+
+
+class ClaimAnswer(Answer):
+    job: JobSpec
+    attempt: WireAttemptId
+    number: int
+    lease_seconds: float
+
+
+class StartRequest(Request):
+    worker: WireWorkerId
+    attempt: WireAttemptId
+
+
+class Progress(Request):
+    step: int = 0
+    total: int | None = None
+    phase: Annotated[str, Field(max_length=80)] | None = None
+
+
+class HeartbeatRequest(Request):
+    worker: WireWorkerId
+    attempt: WireAttemptId
+    progress: Progress | None = None
+
+
+class HeartbeatAnswer(Answer):
+    """Always sent with status 200: a heartbeat has a verdict, not an error."""
+
+    verdict: Verdict
+    why: str | None = None
+    lease_seconds: float = 0
+
+
+class CompleteRequest(Request):
+    worker: WireWorkerId
+    attempt: WireAttemptId
+    artifact: WireSha256
+    metrics: dict[Annotated[str, Field(max_length=80)], Metric] = Field(default_factory=dict, max_length=200)
+    provenance: dict[Annotated[str, Field(max_length=80)], str | int | float | bool | None] = Field(
+        default_factory=dict, max_length=100
+    )
+    """Versions, commit and machine: kept beside the artifact, never inside it."""
+
+
+class FailRequest(Request):
+    worker: WireWorkerId
+    attempt: WireAttemptId
+    kind: FailureKind
+    reason: Line
+    exit_code: int | None = None
+    tail: Tail = ""
+    """The log's last lines, so that the reason is at hand even where the log is not."""
+
+
+class ReleaseRequest(Request):
+    worker: WireWorkerId
+    attempt: WireAttemptId
+    reason: ReleaseReason
+    detail: Line = ""
+
+
+class TransitionAnswer(Answer):
+    """What became of the job through a start, complete, fail or release."""
+
+    job_id: WireJobId
+    status: JobStatus
+    attempt: WireAttemptId | None = None
+    reason: str | None = None
+
+
+class UploadAnswer(Answer):
+    sha256: WireSha256
+    size_bytes: int
+    stored: bool
+    """False when the same bytes were there already."""
+
+
+class WorkerView(Answer):
+    """A worker's row, as lists and events show it."""
+
+    worker: WireWorkerId
+    name: str
+    live: bool
+    draining: bool = False
+    priority: int = 0
+    description: str = ""
+    capability: Capability
+    version: str
+    running: tuple[WireJobId, ...] = ()
+    first_heard_at: Time
+    last_heard_at: Time
+
+
+class WorkerPage(Answer):
+    workers: tuple[WorkerView, ...]
+    next: str | None = None
