@@ -1,0 +1,324 @@
+"""The typed client: one method per question or order, wire models in and out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import httpx
+from pydantic import BaseModel, JsonValue, TypeAdapter
+
+from fleet_client.answers import adapted, parsed, problem_of
+from fleet_client.errors import Conflict, NotFound, Unreachable, refused
+from fleet_client.settings import Target, checked_url, find_target
+from fleet_client.streams import messages
+from fleet_protocol.errors import Code, Problem, ProblemItem
+from fleet_protocol.events import EventsFrame, LiveFrame, SnapshotFrame, events_frame
+from fleet_protocol.jobs import (
+    ArtifactPage,
+    CancelRequest,
+    Explanation,
+    JobDetail,
+    JobPage,
+    JobView,
+    RequeueRequest,
+)
+from fleet_protocol.local import Role, is_loopback
+from fleet_protocol.logs import LogEnd, LogStart, to_viewer
+from fleet_protocol.plan import Plan, ReloadRequest
+from fleet_protocol.version import program_version
+from fleet_protocol.wire import Request, Time
+from fleet_protocol.workers import WorkerPage
+
+TIMEOUT = httpx.Timeout(60, connect=5)
+TRIES = 3  # of a request that may be repeated; others are sent once
+LONGEST_PAUSE_SECONDS = 3.0
+
+Query = Sequence[tuple[str, str | int]]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """A piece of an attempt's log: `data` begins at byte `offset` of the `length` bytes that are there now."""
+
+    attempt: str
+    offset: int
+    data: bytes
+    length: int
+    open: bool
+    """More may come: the attempt is not over."""
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedManifest:
+    """The manifest in force, as text, and when it was applied."""
+
+    fleet: str
+    file: str
+    toml: str
+    digest: str
+    applied_at: Time
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    ready: bool
+    parts: dict[str, JsonValue]
+
+
+applied_manifest = TypeAdapter(AppliedManifest)
+json_object = TypeAdapter(dict[str, JsonValue])
+
+
+def connect(url: str | None = None, *, role: Role = "operator") -> FleetClient:
+    """A client for `url`, else `FLEET_URL`, else this machine's coordinator, with the token found by itself."""
+    target = find_target(url, role=role)
+    return FleetClient(target.url, target.token)
+
+
+def path_of(ref: str, tail: str = "") -> str:
+    return f"/v1/job/{quote(ref, safe='')}{tail}"
+
+
+def given(**values: str | int | None) -> Query:
+    """Only what was given: an absent parameter and an empty one differ."""
+    return [(key, value) for key, value in values.items() if value is not None]
+
+
+class FleetClient:
+    """One coordinator. Every method raises `FleetError`s only; `transport` replaces the network in tests.
+
+    Jobs are named by id, by a unique beginning of one (at least 4 characters), or by their exact name.
+    """
+
+    def __init__(
+        self, url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.target = Target(checked_url(url), token)
+        headers = {"User-Agent": f"fleet-client/{program_version()}"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self._http = httpx.AsyncClient(
+            base_url=self.target.url,
+            headers=headers,
+            timeout=TIMEOUT,
+            transport=transport,
+            # A proxy from the environment is not meant for this machine.
+            trust_env=not is_loopback(urlsplit(self.target.url).hostname or ""),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def jobs(
+        self,
+        *,
+        status: Sequence[str] = (),
+        model: str | None = None,
+        mode: str | None = None,
+        worker: str | None = None,
+        q: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """One page. `sort`: queued, updated, name, status or priority, with `-` before it for descending."""
+        filters = given(model=model, mode=mode, worker=worker, q=q, sort=sort, limit=limit, cursor=cursor)
+        return await self._get(JobPage, "/v1/jobs", [*(("status", str(one)) for one in status), *filters])
+
+    async def all_jobs(
+        self,
+        *,
+        status: Sequence[str] = (),
+        model: str | None = None,
+        mode: str | None = None,
+        worker: str | None = None,
+        q: str | None = None,
+        sort: str | None = None,
+    ) -> list[JobView]:
+        """Every page of `jobs`, one after the other."""
+        found: list[JobView] = []
+        cursor: str | None = None
+        while True:
+            page = await self.jobs(
+                status=status,
+                model=model,
+                mode=mode,
+                worker=worker,
+                q=q,
+                sort=sort,
+                limit=1000,
+                cursor=cursor,
+            )
+            found += page.jobs
+            cursor = page.next
+            if cursor is None:
+                return found
+
+    async def job(self, ref: str) -> JobDetail:
+        return await self._get(JobDetail, path_of(await self._plain(ref)))
+
+    async def explain(self, ref: str) -> Explanation:
+        return await self._get(Explanation, path_of(await self._plain(ref), "/explain"))
+
+    async def workers(self) -> WorkerPage:
+        return await self._get(WorkerPage, "/v1/workers")
+
+    async def artifacts(self) -> ArtifactPage:
+        return await self._get(ArtifactPage, "/v1/models")
+
+    async def cancel(self, ref: str, reason: str = "") -> JobView:
+        """A waiting job is cancelled at once; a running one is told to stop and says so in its row."""
+        return await self._post(
+            JobView, path_of(await self._plain(ref), "/cancel"), CancelRequest(reason=reason)
+        )
+
+    async def requeue(self, ref: str, reason: str = "") -> JobView:
+        """Puts a failed or cancelled job back in the queue, its counts of errors at zero."""
+        return await self._post(
+            JobView, path_of(await self._plain(ref), "/requeue"), RequeueRequest(reason=reason)
+        )
+
+    async def plan(self, toml: str | None = None, file: str | None = None) -> Plan:
+        """What `reload` would do. Without a text the coordinator reads its own file."""
+        return await self._post(
+            Plan, "/v1/manifest/plan", ReloadRequest(toml=toml, file=file), repeatable=True
+        )
+
+    async def reload(self, toml: str | None = None, file: str | None = None) -> Plan:
+        return await self._post(
+            Plan, "/v1/manifest/reload", ReloadRequest(toml=toml, file=file), repeatable=True
+        )
+
+    async def manifest(self) -> AppliedManifest:
+        answer = await self._ask("GET", "/v1/manifest", repeatable=True)
+        return adapted(applied_manifest, answer.content, self.target.url)
+
+    async def health(self) -> None:
+        """Returns when the coordinator answers; needs no token."""
+        await self._ask("GET", "/v1/health", repeatable=True)
+
+    async def ready(self) -> Readiness:
+        answer = await self._send("GET", "/v1/ready")
+        if answer.status_code not in (200, 503):
+            raise self._refusal(answer)
+        return Readiness(answer.is_success, adapted(json_object, answer.content, self.target.url))
+
+    async def events(
+        self, after: int | None = None
+    ) -> AsyncIterator[SnapshotFrame | EventsFrame | LiveFrame]:
+        """Frames of one connection, until the coordinator closes it; go on with the last frame's `cursor`.
+
+        Without `after`, or with one that the coordinator does not know, a snapshot comes first.
+        """
+        query = f"?{urlencode(given(after=after))}" if after is not None else ""
+        async for message in messages(self.target, f"/v1/events{query}"):
+            yield adapted(events_frame, message, self.target.url)
+
+    async def follow_log(
+        self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
+    ) -> AsyncIterator[LogStart | bytes | LogEnd]:
+        """`LogStart`, then the log's bytes as they come, then `LogEnd` once the attempt is over.
+
+        From byte `offset`, or from the last `tail` lines, else from the beginning. Without a `LogEnd` the
+        coordinator went away: go on from the start's offset plus the bytes received.
+        """
+        query = urlencode(given(offset=offset, tail=tail, attempt=attempt))
+        path = path_of(await self._plain(ref), "/log") + (f"?{query}" if query else "")
+        async for message in messages(self.target, path):
+            yield message if isinstance(message, bytes) else adapted(to_viewer, message, self.target.url)
+
+    async def read_log(
+        self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
+    ) -> LogChunk:
+        """What is there now, at most 4 MiB; go on at the chunk's `end` while that is below its `length`."""
+        query = given(offset=offset, tail=tail, attempt=attempt)
+        answer = await self._ask("GET", path_of(await self._plain(ref), "/log"), query, repeatable=True)
+        headers = answer.headers
+        return LogChunk(
+            attempt=headers.get("Fleet-Attempt", ""),
+            offset=int(headers.get("Fleet-Log-Offset", offset or 0)),
+            data=answer.content,
+            length=int(headers.get("Fleet-Log-Length", len(answer.content))),
+            open=headers.get("Fleet-Log-Open") == "?1",
+        )
+
+    async def _plain(self, ref: str) -> str:
+        """`ref` unless it cannot stand in a path: servers decode %2F before they look at the path's parts."""
+        if "/" not in ref and ref not in (".", ".."):
+            return ref
+        ids = [job.job_id for job in await self.all_jobs(q=ref) if job.name == ref]
+        if len(ids) == 1:
+            return ids[0]
+        if not ids:
+            detail = f"There is no job named {ref!r}."
+            raise NotFound(Problem(title="Unknown job", status=404, detail=detail, code=Code.UNKNOWN_JOB))
+        detail = f"{len(ids)} jobs are named {ref!r}; give the id of one: {', '.join(ids)}."
+        items = tuple(ProblemItem(message=one) for one in ids)
+        raise Conflict(
+            Problem(
+                title="Ambiguous name", status=409, detail=detail, code=Code.INVALID_REQUEST, errors=items
+            )
+        )
+
+    async def _get(self, model: type[Model], path: str, query: Query = ()) -> Model:
+        answer = await self._ask("GET", path, query, repeatable=True)
+        return parsed(model, answer.content, self.target.url)
+
+    async def _post(self, model: type[Model], path: str, body: Request, *, repeatable: bool = False) -> Model:
+        answer = await self._ask("POST", path, body=body, repeatable=repeatable)
+        return parsed(model, answer.content, self.target.url)
+
+    async def _ask(
+        self, method: str, path: str, query: Query = (), body: Request | None = None, *, repeatable: bool
+    ) -> httpx.Response:
+        """Sends until answered; only what may be sent twice without harm is (reading, planning, reloading)."""
+        answer = await self._send(method, path, query, body, again=repeatable)
+        for _ in range(TRIES - 1 if repeatable else 0):
+            if answer.status_code not in (429, 503):
+                break
+            await asyncio.sleep(pause_of(answer))
+            answer = await self._send(method, path, query, body)
+        if answer.is_success:
+            return answer
+        raise self._refusal(answer)
+
+    async def _send(
+        self, method: str, path: str, query: Query = (), body: Request | None = None, *, again: bool = True
+    ) -> httpx.Response:
+        headers = {"Content-Type": "application/json"} if body else None
+        content = body.model_dump_json(exclude_none=True) if body else None
+        try:
+            return await self._http.request(
+                method, path, params=list(query), content=content, headers=headers
+            )
+        except httpx.RequestError as error:
+            # A kept connection that the other side closed in the meantime looks like this, once.
+            if again and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError):
+                return await self._send(method, path, query, body, again=False)
+            raise Unreachable(
+                f"No answer from {self.target.url}: {str(error) or type(error).__name__}."
+            ) from error
+
+    def _refusal(self, answer: httpx.Response) -> Exception:
+        return refused(problem_of(answer.status_code, answer.content, self.target.url))
+
+
+def pause_of(answer: httpx.Response) -> float:
+    """Seconds to wait, as the coordinator wishes and within reason."""
+    try:
+        return min(max(float(answer.headers.get("Retry-After", 0.5)), 0.05), LONGEST_PAUSE_SECONDS)
+    except ValueError:  # a date
+        return LONGEST_PAUSE_SECONDS
