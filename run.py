@@ -23,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 WINDOWS = os.name == "nt"
@@ -79,10 +80,10 @@ def fingerprints(profile: str, torch: str) -> "list[str]":
 
 
 @contextlib.contextmanager
-def alone(lock: Path) -> "object":
+def alone(lock: Path) -> "Iterator[None]":
     """Two set-ups at once would tear each other's files: the second waits."""
     with lock.open("a") as handle:
-        if WINDOWS:
+        if sys.platform == "win32":
             import msvcrt
 
             msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
@@ -94,7 +95,7 @@ def alone(lock: Path) -> "object":
 
 
 @contextlib.contextmanager
-def step(what: str) -> "object":
+def step(what: str) -> "Iterator[None]":
     """One line for each thing done, with its time."""
     print(f"  {what} ".ljust(36, "."), end=" ", flush=True)
     began = time.monotonic()
@@ -125,7 +126,7 @@ def make_venv() -> "list[str]":
     return PIP
 
 
-def cuda_parts(report: "dict[str, list]", platform: str) -> "list[str]":
+def cuda_parts(report: "dict[str, list[dict[str, dict[str, list[str]]]]]", platform: str) -> "list[str]":
     """What the chosen torch wants of CUDA by its own metadata; its address and version need not say."""
     needs = [need for chosen in report["install"] for need in chosen["metadata"].get("requires_dist", [])]
     return [need for need in needs if platform == "linux" and re.match(r"(nvidia|cuda)-(?!.*extra ==)", need)]
@@ -170,6 +171,7 @@ def setup(profile: str, torch: str) -> None:
         quiet(*PIP, *locked, "requirements/data.txt", "--no-deps")
     with step("fleet itself"):
         quiet(*PIP, "install", "--no-deps", "--no-build-isolation", "--no-compile", "-e", ".")
+    STAMP.write_text("\n".join(fingerprints(profile, "skip")))  # true from here on, whatever becomes of torch
     try:
         if torch != "skip":
             install_torch(torch)
