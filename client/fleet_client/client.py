@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -218,7 +218,7 @@ class FleetClient:
 
     async def events(
         self, after: int | None = None
-    ) -> AsyncIterator[SnapshotFrame | EventsFrame | LiveFrame]:
+    ) -> AsyncGenerator[SnapshotFrame | EventsFrame | LiveFrame]:
         """Frames of one connection, until the coordinator closes it; go on with the last frame's `cursor`.
 
         Without `after`, or with one that the coordinator does not know, a snapshot comes first.
@@ -229,7 +229,7 @@ class FleetClient:
 
     async def follow_log(
         self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
-    ) -> AsyncIterator[LogStart | bytes | LogEnd]:
+    ) -> AsyncGenerator[LogStart | bytes | LogEnd]:
         """`LogStart`, then the log's bytes as they come, then `LogEnd` once the attempt is over.
 
         From byte `offset`, or from the last `tail` lines, else from the beginning. Without a `LogEnd` the

@@ -15,7 +15,10 @@ FleetError                 one sentence, and `next`: what to do about it
 
 from __future__ import annotations
 
-from fleet_protocol.errors import Problem
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line names these errors before it knows whether it needs the wire models
+    from fleet_protocol.errors import Problem
 
 
 class FleetError(Exception):

@@ -1,0 +1,260 @@
+"""Commands that look: status, list, show, explain, workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from fleet_client.cli.output import console, facts, print_json, print_text, table, word
+from fleet_client.cli.session import Job, Json, Url, ask
+from fleet_client.text import ago, counted, figure, headline, one_line, printable, span
+from fleet_protocol.states import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from fleet_client.client import FleetClient
+    from fleet_protocol.jobs import AttemptView, JobDetail, JobView
+    from fleet_protocol.workers import WorkerView
+
+SHORT = 8  # digits of an id that tell a fleet's jobs apart
+
+
+def status(*, url: Url = None, json: Json = False) -> None:
+    """Counts, workers, what failed and why, what waits and why."""
+
+    async def question(fleet: FleetClient) -> tuple[list[JobView], tuple[WorkerView, ...]]:
+        return await fleet.all_jobs(sort="queued"), (await fleet.workers()).workers
+
+    jobs, workers = ask(url, question)
+    if json:
+        print_status_json(jobs, workers)
+        return
+    now, counts, out = datetime.now(UTC), Counter(job.status for job in jobs), console()
+    live = [worker.name for worker in workers if worker.live]
+    names = f" ({', '.join(live)})" if live else ""
+    tally = ", ".join(f"{counts[one]} {one}" for one in JobStatus if counts[one])
+    out.print(
+        facts(
+            [
+                ("Jobs", tally or "none: `fleet reload FILE` queues those of a manifest"),
+                ("Workers", f"{len(live)} live of {len(workers)}{names}"),
+            ]
+        )
+    )
+    active = [job for job in jobs if job.status.is_active]
+    section("Running", [(job, job.worker or "", ago(job.started_at, now)) for job in active])
+    of_failed = [job for job in jobs if job.status is JobStatus.FAILED]
+    section(
+        "Failed", [(job, job.reason or "no reason was given", ago(job.finished_at, now)) for job in of_failed]
+    )
+    waiting = [job for job in jobs if job.status is JobStatus.PENDING]
+    section("Waiting", [(job, job.reason or "for its turn", ago(job.queued_at, now)) for job in waiting])
+
+
+def section(title: str, rows: list[tuple[JobView, str, str]]) -> None:
+    if rows:
+        out = console()
+        out.print(f"\n[bold]{title}[/bold]")
+        lines = [(job.job_id[:SHORT], job.name, since, why) for job, why, since in rows]
+        out.print(table(("", "", "", "why"), lines, wrap="why", headed=False))
+
+
+def print_status_json(jobs: list[JobView], workers: tuple[WorkerView, ...]) -> None:
+    """`{"counts": {STATUS: N}, "jobs": […], "workers": […]}`: jobs are those not completed."""
+    import json
+
+    counts = Counter(job.status for job in jobs)
+    open_jobs = [job.model_dump(mode="json") for job in jobs if job.status is not JobStatus.COMPLETED]
+    said = {
+        "counts": {str(one): counts[one] for one in JobStatus},
+        "jobs": open_jobs,
+        "workers": [worker.model_dump(mode="json") for worker in workers],
+    }
+    print_text(json.dumps(said, indent=2))
+
+
+def list_jobs(
+    *,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Only these; may be repeated.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
+    mode: Annotated[str | None, typer.Option(help="realistic or oracle.")] = None,
+    worker: Annotated[str | None, typer.Option(help="Only jobs of this worker.")] = None,
+    search: Annotated[str | None, typer.Option("--search", "-q", help="Text in the name or id.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(help="queued, updated, name, status or priority; `-` before it turns it round."),
+    ] = None,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """All jobs, one a line."""
+    from fleet_protocol.jobs import JobPage
+
+    def question(fleet: FleetClient) -> Awaitable[list[JobView]]:
+        return fleet.all_jobs(status=status or [], model=model, mode=mode, worker=worker, q=search, sort=sort)
+
+    jobs = tuple(ask(url, question))
+    if json:
+        print_json(JobPage(jobs=jobs))
+    else:
+        print_jobs(jobs)
+
+
+def print_jobs(jobs: tuple[JobView, ...]) -> None:
+    now = datetime.now(UTC)
+    rows = [
+        (
+            job.job_id[:SHORT],
+            job.name,
+            job.model,
+            job.mode,
+            word(job.status),
+            job.worker or "",
+            ago(job.updated_at, now),
+            headline(job.metrics) or one_line(job.reason or ""),
+        )
+        for job in jobs
+    ]
+    headings = ("ID", "NAME", "MODEL", "MODE", "STATUS", "WORKER", "UPDATED", "RESULT OR REASON")
+    console().print(table(headings, rows) if rows else "No job matches.")
+
+
+def show(job: Job, *, url: Url = None, json: Json = False) -> None:
+    """Everything about one job."""
+    detail = ask(url, lambda fleet: fleet.job(job))
+    if json:
+        print_json(detail)
+        return
+    out, now = console(), datetime.now(UTC)
+    out.print(facts(job_facts(detail, now)))
+    out.print(
+        facts([("Asks for", needed(detail)), ("Hyper", settings(detail)), ("Trains on", trained_on(detail))])
+    )
+    if detail.metrics:
+        out.print("\n[bold]Metrics[/bold]")
+        out.print(facts((one_line(name), figure(metric)) for name, metric in detail.metrics.items()))
+    if detail.history:
+        out.print()
+        out.print(attempts_table(detail.history, now))
+    tail = next((one.tail for one in reversed(detail.history) if one.tail), None)
+    if tail and detail.status is not JobStatus.COMPLETED:
+        out.print("\n[bold]Last lines of the log[/bold]")
+        out.print(Text(printable(tail.rstrip())))
+
+
+def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | None]]:
+    began, ended = job.started_at, job.finished_at
+    gone = "" if job.in_manifest else ", no longer in the manifest"
+    stopping = ", being cancelled" if job.cancel_requested else ""
+    return [
+        ("Job", job.job_id),
+        ("Name", job.name),
+        ("Model", f"{job.model}, {job.mode}"),
+        ("Status", Text.assemble(word(job.status), stopping, gone)),
+        ("Why", job.reason),
+        ("Worker", job.worker),
+        ("Queued", f"{ago(job.queued_at, now)}, priority {job.priority}"),
+        ("Next try", f"in {span(job.not_before - now)}" if job.not_before and job.not_before > now else None),
+        ("Ran", span((ended or now) - began) if began else None),
+        (
+            "Attempts",
+            f"{job.attempts} ({counted(job.errors, 'error')} of {job.max_attempts}, {job.lost} lost)",
+        ),
+        ("Artifact", job.artifact_path or job.artifact),
+    ]
+
+
+def needed(job: JobDetail) -> str:
+    needs = job.spec.needs
+    parts = [f"{needs.min_ram_gib:g} GiB RAM", counted(needs.min_cores, "core")]
+    if needs.require_cuda or needs.prefer_cuda:
+        parts.append("CUDA" if needs.require_cuda else "CUDA if there is one")
+    if needs.min_vram_gib:
+        parts.append(f"{needs.min_vram_gib:g} GiB VRAM")
+    if needs.allowed_hosts:
+        parts.append(f"one of {', '.join(needs.allowed_hosts)}")
+    if needs.denied_hosts:
+        parts.append(f"none of {', '.join(needs.denied_hosts)}")
+    return ", ".join(parts)
+
+
+def settings(job: JobDetail) -> str:
+    return ", ".join(f"{key} = {value}" for key, value in job.spec.hyper.items()) or "the model's defaults"
+
+
+def trained_on(job: JobDetail) -> str:
+    spec = job.spec
+    hosts = ", ".join(spec.train_hosts)
+    return f"{hosts}; split by {spec.split_recipe}, seed {spec.seed}, {spec.n_resamples} resamples"
+
+
+def attempts_table(history: tuple[AttemptView, ...], now: datetime) -> Table:
+    rows = [
+        (
+            one.number,
+            one.worker,
+            word(one.status),
+            ago(one.created_at, now),
+            span((one.ended_at or now) - one.started_at) if one.started_at else "",
+            "" if one.exit_code is None else one.exit_code,
+            one.reason or "",
+        )
+        for one in history
+    ]
+    return table(("TRY", "WORKER", "STATUS", "CLAIMED", "RAN", "EXIT", "WHY"), rows, wrap="WHY")
+
+
+def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
+    """Why a job is where it is: in one sentence, and worker by worker."""
+    answer = ask(url, lambda fleet: fleet.explain(job))
+    if json:
+        print_json(answer)
+        return
+    out = console()
+    out.print(facts([("Job", answer.job_id), ("Status", word(answer.status)), ("", answer.summary)]))
+    rows = [
+        (fit.worker if not number else "", why)
+        for fit in answer.workers
+        for number, why in enumerate([one.message for one in fit.refusals] or ["could take it now"])
+    ]
+    if rows:
+        out.print()
+        out.print(table(("WORKER", "WHY NOT"), rows, wrap="WHY NOT"))
+
+
+def workers(*, url: Url = None, json: Json = False) -> None:
+    """Every worker, what it offers and what it does."""
+    page = ask(url, lambda fleet: fleet.workers())
+    if json:
+        print_json(page)
+        return
+    now = datetime.now(UTC)
+    rows = [worker_row(worker, now) for worker in page.workers]
+    headings = ("NAME", "STATE", "HEARD", "RUNS", "CORES", "RAM", "GPU", "MODELS")
+    none = "No worker has said hello yet: start one with `fleet-agent run --server URL`."
+    console().print(table(headings, rows, wrap="MODELS") if rows else none)
+
+
+def worker_row(worker: WorkerView, now: datetime) -> tuple[Text | str | int, ...]:
+    offers = worker.capability
+    state = "draining" if worker.draining and worker.live else "live" if worker.live else "away"
+    gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB" for gpu in offers.gpus)
+    models = ", ".join(offers.models)
+    running = f"{len(worker.running)}/{offers.max_jobs}"
+    ram = f"{offers.ram_gib:.1f} GiB"
+    return (
+        worker.name,
+        word(state),
+        ago(worker.last_heard_at, now),
+        running,
+        offers.cores,
+        ram,
+        gpus or "-",
+        models,
+    )

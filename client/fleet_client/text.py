@@ -1,0 +1,65 @@
+"""Figures and times as people say them, and foreign text made safe for a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fleet_protocol.jobs import Metric
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Colours may pass; anything else that moves the cursor, retitles the window or answers back may not.
+NOT_COLOUR = re.compile(
+    rb"\x1b\[[0-9;]*m"
+    rb"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # strings: window titles, clipboards
+    rb"|\x1b\[[0-9;?<=>!]*[@-~]?|\x1b.?"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]"
+)
+
+
+def printable(text: str) -> str:
+    """`text` without the control characters by which a job's name or error could drive a terminal."""
+    return CONTROL.sub("�", text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    return " ".join(printable(text).split())
+
+
+def coloured(data: bytes) -> bytes:
+    """A log's bytes with nothing but text, line ends, carriage returns and colours."""
+    return NOT_COLOUR.sub(lambda found: found[0] if found[0].endswith(b"m") else b"", data)
+
+
+def span(length: timedelta) -> str:
+    """Two units at most: `8s`, `3m 10s`, `2h 5m`, `4d 1h`."""
+    seconds = max(int(length.total_seconds()), 0)
+    for size, unit, smaller, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= size:
+            rest = seconds % size // smaller
+            return f"{seconds // size}{unit}" + (f" {rest}{below}" if rest else "")
+    return f"{seconds}s"
+
+
+def ago(then: datetime | None, now: datetime) -> str:
+    return "" if then is None else f"{span(now - then)} ago"
+
+
+def figure(metric: Metric) -> str:
+    """`0.861 [0.806, 0.904]`, with its unit if it has one."""
+    value = f"{metric.value:.4g}" if abs(metric.value) >= 1000 else f"{metric.value:.3f}"
+    if metric.low is not None and metric.high is not None:
+        value += f" [{metric.low:.3f}, {metric.high:.3f}]"
+    return f"{value} {one_line(metric.unit)}".rstrip()
+
+
+def headline(metrics: Mapping[str, Metric]) -> str:
+    """The first metric by name and figure; nothing where there is none."""
+    return next((f"{one_line(name)} {figure(metric)}" for name, metric in metrics.items()), "")
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
