@@ -1,0 +1,134 @@
+"""`run.py` is the first thing a newcomer meets, on whatever machine they have."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import run
+
+from tests.architecture.source import ROOT
+
+CPU = {"install": [{"metadata": {"requires_dist": ["filelock", "sympy>=1.13.3"]}}]}
+CUDA = {
+    "install": [
+        {
+            "metadata": {
+                "requires_dist": [
+                    "filelock",
+                    'cuda-bindings<14,>=13.0.3; platform_system == "Linux"',
+                    'nvidia-nccl-cu13==2.29.7; platform_system == "Linux"',
+                    'nvidia-something==1; extra == "optional"',
+                ]
+            }
+        }
+    ]
+}
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_an_old_python_can_still_read_it():
+    ast.parse((ROOT / "run.py").read_text("utf-8"), feature_version=(3, 6))
+
+
+def test_it_needs_the_standard_library_only():
+    tree = ast.parse((ROOT / "run.py").read_text("utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(("windows", "path"), [(True, "Scripts/pytest.exe"), (False, "bin/pytest")])
+def test_programs_are_where_each_system_puts_them(windows, path):
+    assert Path(run.program(Path("venv"), "pytest", windows)) == Path("venv") / path
+
+
+def test_a_cuda_build_is_known_by_what_it_needs():
+    assert run.cuda_parts(CPU, "linux") == []
+    assert [need.partition(";")[0] for need in run.cuda_parts(CUDA, "linux")] == [
+        "cuda-bindings<14,>=13.0.3",
+        "nvidia-nccl-cu13==2.29.7",
+    ]
+
+
+def test_elsewhere_than_on_linux_no_part_of_cuda_is_fetched():
+    assert run.cuda_parts(CUDA, "darwin") == []
+
+
+def test_torch_already_there_wants_nothing():
+    assert run.cuda_parts({"install": []}, "linux") == []
+
+
+def test_no_newer_python_is_one_clear_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(run.Refusal, match=r"needs Python 3\.11 or newer"):
+        run.newer_python()
+
+
+def test_a_shim_that_runs_nothing_is_passed_over(monkeypatch, tmp_path):
+    for name, code in (("python3.11", 127), ("python3.12", 0)):
+        shim = tmp_path / name
+        shim.write_text(f"#!/bin/sh\nexit {code}\n")
+        shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run.newer_python(windows=False) == ["python3.12"]
+
+
+def test_a_foreign_environment_is_left_alone(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "file").touch()
+    done = start("setup", FLEET_VENV=str(tmp_path / "theirs"))
+    assert done.returncode == 1
+    assert "did not make" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "theirs" / "file").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), ([], 2), (["tset"], 2), (["--torch", "rocm", "demo"], 2)]
+)
+def test_a_slip_of_the_hand_shows_the_commands(arguments, code):
+    done = start(*arguments)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert "python3 run.py demo" in done.stdout
+
+
+def test_fingerprints_follow_what_they_stand_for(monkeypatch):
+    before = run.fingerprints("demo", "auto")
+    assert run.fingerprints("demo", "auto") == before
+    assert run.fingerprints("test", "auto")[0] == before[0]
+    assert run.fingerprints("test", "auto")[1] != before[1]
+    assert run.fingerprints("demo", "skip")[1] != before[1]
+    monkeypatch.setattr(run, "VENV", Path("elsewhere"))
+    assert run.fingerprints("demo", "auto")[0] != before[0]
+
+
+@pytest.mark.parametrize("lock", ["demo", "test", "data"])
+def test_locks_hold_hashes_and_no_addresses(lock):
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8")
+    assert "://" not in text
+    assert "\ntorch==" not in text
+    assert text.count("==") <= text.count("--hash=sha256:")
+
+
+def pins(lock: str) -> set[str]:
+    lines = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8").splitlines()
+    return {line.removesuffix(" \\") for line in lines if "==" in line and not line.startswith(" ")}
+
+
+def test_the_test_lock_contains_the_demo_lock():
+    assert pins("demo") <= pins("test")
