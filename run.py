@@ -38,7 +38,14 @@ COMMANDS = {
     "test": ["pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"],
     "bench": ["bench"],
 }
-CHECKS = ["ruff check", "ruff format --check", "mypy", "lint-imports", "pytest -q tests/architecture"]
+CHECKS = [
+    "ruff check",
+    "ruff format --check",
+    "mypy",
+    "lint-imports",
+    "pytest -q tests/architecture",
+    "python -m tests.architecture",
+]
 
 
 class Refusal(Exception):
