@@ -1,0 +1,26 @@
+"""The same transformer, first taught to fill in masked patches of the training windows (no labels used)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from fleet_trainer.models.transformer import Transformer
+
+if TYPE_CHECKING:
+    from fleet_trainer.train import Phase
+
+
+class TransformerSsl(Transformer):
+    """A transformer encoder, self-supervised by masked patches before it is trained."""
+
+    pretrain_epochs: int = Field(20, ge=1, le=100_000, description="passes of self-supervised training")
+    pretrain_lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of those passes")
+    mask_ratio: float = Field(0.5, gt=0, lt=1, description="share of the patches hidden")
+
+    def phases(self) -> list[Phase]:
+        from fleet_trainer.train import Phase, reconstruction
+
+        pretrain = Phase("pretrain", self.pretrain_epochs, self.pretrain_lr, reconstruction(self.mask_ratio))
+        return [pretrain, *super().phases()]

@@ -1,0 +1,256 @@
+"""Training a network: one readable loop for all of them, with exact resume."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fleet_trainer import TRAINER_VERSION
+from fleet_trainer.errors import DataWrong, Stopped, TrainerError
+from fleet_trainer.job import say
+from fleet_trainer.layers import PatchTransformer, Standardise
+from fleet_trainer.task import Shape, derived_seed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fleet_trainer.hyper import NetHyper
+    from fleet_trainer.job import Job
+    from fleet_trainer.task import Task
+    from fleet_trainer.windows import Windows
+
+PREDICT_BATCH = 512
+
+
+class Network(nn.Module):
+    """Standardisation and model in one, so that the model file is complete."""
+
+    def __init__(self, standardise: Standardise, model: nn.Module) -> None:
+        super().__init__()
+        self.standardise = standardise
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(self.standardise(x))
+        return logits
+
+
+# (network, inputs, targets, generator) to the loss and how many predictions were right, if any were made.
+Loss = Callable[[Network, Tensor, Tensor, torch.Generator], tuple[Tensor, int | None]]
+
+
+class Phase(NamedTuple):
+    name: str
+    epochs: int
+    lr: float
+    loss: Loss
+
+
+def classification(smoothing: float) -> Loss:
+    def loss(network: Network, x: Tensor, y: Tensor, _: torch.Generator) -> tuple[Tensor, int | None]:
+        logits = network(x)
+        right = int((logits.argmax(1) == y).sum())
+        return functional.cross_entropy(logits, y, label_smoothing=smoothing), right
+
+    return loss
+
+
+def reconstruction(ratio: float) -> Loss:
+    def loss(network: Network, x: Tensor, _: Tensor, generator: torch.Generator) -> tuple[Tensor, int | None]:
+        assert isinstance(network.model, PatchTransformer)
+        return network.model.reconstruction(network.standardise(x), ratio, generator), None
+
+    return loss
+
+
+class FittedNetwork:
+    def __init__(self, network: Network, hyper: NetHyper, task: Task, device: torch.device) -> None:
+        self._network = network
+        self._hyper = hyper
+        self._vectors = task.dataset.vectors
+        self._device = device
+
+    @torch.no_grad()
+    def predict(self, windows: Windows) -> NDArray[np.float32]:
+        self._network.eval()
+        x = torch.from_numpy(self._hyper.inputs(windows, self._vectors))
+        logits = [self._network(part.to(self._device)) for part in torch.split(x, PREDICT_BATCH)]
+        probabilities: NDArray[np.float32] = functional.softmax(torch.cat(logits), dim=1).cpu().numpy()
+        return probabilities
+
+    def save(self, folder: Path) -> None:
+        state = {name: value.cpu().contiguous() for name, value in self._network.state_dict().items()}
+        # No metadata: with two keys or more the header's order would change from process to process.
+        safetensors.torch.save_file(state, folder / "model.safetensors")
+
+
+def fit(hyper: NetHyper, task: Task) -> FittedNetwork:
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(hyper.threads)
+    device = _device(task.job)
+    inputs = hyper.inputs(task.train, task.dataset.vectors)
+    if len(inputs) < 2:
+        raise DataWrong(
+            "there is only one window to train on; lower hyper.window_seconds or hyper.stride_seconds"
+        )
+    torch.manual_seed(derived_seed(task.spec.seed, "weights"))
+    shape = Shape(inputs.shape[1:], len(task.dataset.classes))
+    standardise = Standardise(inputs.reshape(-1, inputs.shape[-1]), hyper.input_limit)
+    network = Network(standardise, hyper.build(shape)).to(device)
+    x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(task.train.y).to(device)
+    say(
+        f"{sum(p.numel() for p in network.parameters()):,} weights on {device}, {hyper.threads} CPU thread(s)"
+    )
+    try:
+        train(network, x, y, hyper, task)
+    except torch.OutOfMemoryError:
+        raise TrainerError(f"out of memory on {device}; lower hyper.batch_size or hyper.width") from None
+    return FittedNetwork(network, hyper, task, device)
+
+
+# One loop that reads from top to bottom is the point, so it may be long.
+def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -> None:  # noqa: PLR0915
+    """Run every phase; Stopped, after a checkpoint, at the step during which a stop was asked.
+
+    A checkpoint holds all that the next step depends on, so a resumed run ends in the same bits.
+    """
+    job = task.job
+    phases = hyper.phases()
+    batch_size = min(hyper.batch_size, len(x))
+    per_epoch = (
+        len(x) // batch_size
+    )  # the last partial batch is left out: BatchNorm cannot take a single window
+    total = sum(phase.epochs for phase in phases) * per_epoch
+    generator = torch.Generator().manual_seed(derived_seed(task.spec.seed, "order"))
+    order = torch.empty(0, dtype=torch.int64)
+    identity = _identity(hyper, task, x)
+    saved = _resumable(job, identity)
+    first = saved["phase"] if saved else 0
+    done = sum(phase.epochs for phase in phases[:first]) * per_epoch
+
+    for number, phase in enumerate(phases[first:], first):
+        job.phase(phase.name)
+        optimiser = torch.optim.AdamW(network.parameters(), phase.lr, weight_decay=hyper.weight_decay)
+        steps = phase.epochs * per_epoch
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, phase.lr, total_steps=steps + 1, pct_start=0.2
+        )
+        step, loss_sum, right = 0, 0.0, 0
+        if saved:
+            network.load_state_dict(saved["network"])
+            optimiser.load_state_dict(saved["optimiser"])
+            schedule.load_state_dict(saved["schedule"])
+            generator.set_state(saved["generator"])
+            _set_random_state(x.device, saved["random"])
+            order, step, loss_sum, right = saved["order"], saved["step"], saved["loss_sum"], saved["right"]
+            saved = None
+            say(f"resumed {phase.name} at step {done + step} of {total}")
+
+        network.train()
+        epoch_began = time.monotonic()
+        while step < steps:
+            epoch, batch = divmod(step, per_epoch)
+            if batch == 0:
+                order = torch.randperm(len(x), generator=generator)
+                loss_sum, right, epoch_began = 0.0, 0, time.monotonic()
+            rows = order[batch * batch_size : (batch + 1) * batch_size].to(x.device)
+            loss, hits = phase.loss(network, x[rows], y[rows], generator)
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(network.parameters(), hyper.clip_norm)
+            optimiser.step()
+            schedule.step()
+            step += 1
+            loss_sum += loss.item()
+            right += hits or 0
+            job.progress(done + step, total)
+
+            if batch + 1 == per_epoch:
+                mean = loss_sum / per_epoch
+                if not math.isfinite(mean):
+                    raise TrainerError(
+                        f"the loss became {mean} in epoch {epoch + 1} of {phase.name}; lower hyper.lr"
+                    )
+                curves = {"loss": mean}
+                if hits is not None:
+                    curves["accuracy"] = right / (per_epoch * batch_size)
+                job.log(done + step, **curves)
+                values = "  ".join(f"{name} {value:.4f}" for name, value in curves.items())
+                seconds = time.monotonic() - epoch_began
+                say(f"{phase.name} epoch {epoch + 1}/{phase.epochs}  {values}  {seconds:.1f} s")
+
+            stop = job.should_stop
+            if stop or job.checkpoint_due:
+                state = {
+                    "identity": identity,
+                    "phase": number,
+                    "step": step,
+                    "network": network.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "order": order,
+                    "generator": generator.get_state(),
+                    "random": _random_state(x.device),
+                    "loss_sum": loss_sum,
+                    "right": right,
+                }
+                job.save(state, done + step)
+            if stop:
+                raise Stopped(
+                    f"stopped at step {done + step} of {total}; a restart resumes from the checkpoint"
+                )
+        done += steps
+
+
+def _identity(hyper: NetHyper, task: Task, x: Tensor) -> str:
+    """What a checkpoint must agree with; the data by its shape and statistics."""
+    parts = (
+        TRAINER_VERSION,
+        task.spec.model_dump_json(exclude={"n_resamples"}),
+        hyper.model_dump_json(),
+        x.shape,
+    )
+    return hashlib.sha256(f"{parts} {x.double().sum().item()}".encode()).hexdigest()
+
+
+def _resumable(job: Job, identity: str) -> dict[str, Any] | None:
+    saved = job.load()
+    if saved is not None and saved.get("identity") != identity:
+        say("the checkpoint belongs to another job, starting over")
+        return None
+    return saved
+
+
+def _device(job: Job) -> torch.device:
+    try:
+        device = torch.device(job.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainerError(f"FLEET_DEVICE is {job.device}, but torch {torch.__version__}: {reason}") from None
+    return device
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """What dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def _set_random_state(device: torch.device, states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type in states and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(states[device.type])
