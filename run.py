@@ -43,7 +43,7 @@ CHECKS = [
     "ruff format --check",
     "mypy",
     "lint-imports",
-    "pytest -q tests/architecture",
+    "pytest -q --tb=short tests/architecture",
     "python -m tests.architecture",
 ]
 

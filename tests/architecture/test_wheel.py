@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import os
 import subprocess
 import sys
 import tomllib
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -17,13 +18,21 @@ PACKAGES = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory) -> set[str]:
+def installed(tmp_path_factory) -> Path:
+    """The wheel, built from this tree and unpacked elsewhere."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
-        return {name for name in wheel.namelist() if ".dist-info/" not in name}
+        wheel.extractall(folder / "site")
+    return folder / "site"
+
+
+@pytest.fixture(scope="module")
+def shipped(installed) -> set[str]:
+    files = (file.relative_to(installed) for file in installed.rglob("*") if file.is_file())
+    return {file.as_posix() for file in files if not file.parts[0].endswith(".dist-info")}
 
 
 def test_every_file_of_every_package_is_in_the_wheel(shipped):
@@ -47,7 +56,26 @@ def test_what_is_not_code_travels_too(shipped):
     assert any(name.startswith("fleet_migrations/versions/") for name in shipped)
 
 
+START = """
+import importlib, pathlib, sys
+module = importlib.import_module(sys.argv[1])
+assert pathlib.Path(module.__file__).is_relative_to(sys.argv[2]), module.__file__
+sys.argv = ["program", "--help"]
+sys.exit(module.main())
+"""
+
+
 @pytest.mark.parametrize("target", PYPROJECT["project"]["scripts"].values())
-def test_every_program_has_its_entry_point(target):
+def test_every_program_starts_from_the_wheel_alone(installed, tmp_path, target):
     module, _, function = target.partition(":")
-    assert callable(getattr(importlib.import_module(module), function))
+    assert function == "main"
+    done = subprocess.run(
+        [sys.executable, "-c", START, module, str(installed)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--help" in done.stdout
