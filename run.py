@@ -93,7 +93,10 @@ def alone(lock: Path) -> "Iterator[None]":
         if sys.platform == "win32":
             import msvcrt
 
-            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
+            while True:  # it gives up after ten seconds each time
+                with contextlib.suppress(OSError):
+                    msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK, 1)
+                    break
         else:
             import fcntl
 
@@ -139,6 +142,10 @@ def cuda_parts(report: "dict[str, list[dict[str, dict[str, list[str]]]]]", platf
     return [need for need in needs if platform == "linux" and re.match(r"(nvidia|cuda)-(?!.*extra ==)", need)]
 
 
+def welcome(cuda: "list[str]", choice: str, driver: bool) -> bool:
+    return not cuda or choice == "cuda" or (choice == "auto" and driver)
+
+
 def install_torch(choice: str) -> None:
     wanted = ["--quiet", TORCH, *(["--index-url", TORCH_INDEX] if TORCH_INDEX else [])]
     try:
@@ -146,8 +153,8 @@ def install_torch(choice: str) -> None:
     except Refusal as error:
         raise NoTorch(f"{TORCH}: pip finds no build for this Python and machine.") from error
     cuda = cuda_parts(report, sys.platform)
-    driver = shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists()
-    if cuda and choice != "cuda" and not (driver and choice == "auto"):
+    driver = bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia").exists()
+    if not welcome(cuda, choice, driver):
         raise NoTorch(
             f"{TORCH}: pip finds only a CUDA build of several GB{', and no NVIDIA driver is here' * (not driver)}."
             "\n  Set FLEET_TORCH_INDEX to the CPU index on PyTorch's install page, or say --torch cuda."

@@ -73,6 +73,15 @@ def test_torch_already_there_wants_nothing():
     assert run.cuda_parts({"install": []}, "linux") == []
 
 
+@pytest.mark.parametrize(
+    ("choice", "driver", "taken"),
+    [("auto", False, False), ("auto", True, True), ("cpu", True, False), ("cuda", False, True)],
+)
+def test_gigabytes_of_cuda_come_only_where_they_are_of_use_or_asked_for(choice, driver, taken):
+    assert run.welcome(["nvidia-nccl-cu13"], choice, driver) is taken
+    assert run.welcome([], choice, driver)
+
+
 def test_no_newer_python_is_one_clear_sentence(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(run.Refusal, match=r"needs Python 3\.11 or newer"):
@@ -115,20 +124,3 @@ def test_fingerprints_follow_what_they_stand_for(monkeypatch):
     assert run.fingerprints("demo", "skip")[1] != before[1]
     monkeypatch.setattr(run, "VENV", Path("elsewhere"))
     assert run.fingerprints("demo", "auto")[0] != before[0]
-
-
-@pytest.mark.parametrize("lock", ["demo", "test", "data"])
-def test_locks_hold_hashes_and_no_addresses(lock):
-    text = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8")
-    assert "://" not in text
-    assert "\ntorch==" not in text
-    assert text.count("==") <= text.count("--hash=sha256:")
-
-
-def pins(lock: str) -> set[str]:
-    lines = (ROOT / "requirements" / f"{lock}.txt").read_text("utf-8").splitlines()
-    return {line.removesuffix(" \\") for line in lines if "==" in line and not line.startswith(" ")}
-
-
-def test_the_test_lock_contains_the_demo_lock():
-    assert pins("demo") <= pins("test")
