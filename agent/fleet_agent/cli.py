@@ -1,0 +1,82 @@
+"""The command line: `fleet-agent run` and `fleet-agent doctor`."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable
+from typing import get_type_hints
+
+import structlog
+import typer
+
+from fleet_agent.agent import run_agent
+from fleet_agent.console import speak_to_stderr
+from fleet_agent.doctor import diagnose
+from fleet_agent.errors import AgentError
+from fleet_agent.settings import Settings, Timing
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Runs this machine's share of a fleet's training jobs.",
+)
+
+
+def command(function: Callable[[Settings], None]) -> Callable[[Settings], None]:
+    """A subcommand whose flags are the settings' fields; an AgentError ends it with a sentence."""
+
+    def run(**options: object) -> None:
+        try:
+            function(Settings(**options))  # type: ignore[arg-type]  # typer made each of its field's type
+        except AgentError as error:
+            typer.echo(f"fleet-agent: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+
+    run.__signature__ = _signature()  # type: ignore[attr-defined]  # how inspect is told
+    run.__annotations__ = get_type_hints(Settings, include_extras=True)
+    app.command(function.__name__, help=function.__doc__)(run)
+    return function
+
+
+def _signature() -> inspect.Signature:
+    """One keyword for each setting, with its default computed."""
+    defaults = Settings()
+    hints = get_type_hints(Settings, include_extras=True)
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=hints[name]
+            )
+            for name in inspect.signature(Settings).parameters
+        ]
+    )
+
+
+@command
+def run(settings: Settings) -> None:
+    """Claim jobs, train them, and hand in what comes of it, until told to stop."""
+    speak_to_stderr()
+    try:
+        asyncio.run(run_agent(settings, Timing()))
+    except AgentError:
+        raise
+    except Exception as error:  # noqa: BLE001 - outermost: trainers live on, and a restart takes them up again
+        structlog.get_logger().error("the agent failed", action="agent_failed", exc_info=error)
+        raise AgentError("this is a defect of fleet-agent; start it again, running jobs go on.") from None
+
+
+@command
+def doctor(settings: Settings) -> None:
+    """Show what this machine would advertise, and what is wrong with it."""
+    diagnosis = asyncio.run(diagnose(settings))
+    for line in diagnosis.lines:
+        typer.echo(line)
+    if diagnosis.error is not None:
+        raise diagnosis.error
+
+
+def main() -> None:
+    app(prog_name="fleet-agent" if sys.argv[0].endswith("__main__.py") else None)

@@ -1,0 +1,226 @@
+"""Finds out what this machine offers. A probe that gives no answer in time leaves `None`, never a guess.
+
+Whatever may hang or is heavy (the GPU driver, torch, git) is asked of a child process with a time limit; which
+models are installed is the trainer's interpreter's to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from fleet_agent.environment import account_environment
+from fleet_agent.settings import Settings
+from fleet_protocol.capability import Capability, Gpu
+
+GIB = 2**30
+QUICK_SECONDS, TRAINER_SECONDS = 5.0, 60.0
+NET_NEEDS = ("fleet_trainer", "numpy", "polars", "safetensors", "torch")
+MODEL_NEEDS = {
+    "gbt": ("fleet_trainer", "numpy", "polars", "lightgbm"),
+    **dict.fromkeys(("mlp", "cnn", "gru", "lstm", "transformer", "transformer_ssl"), NET_NEEDS),
+}
+PACKAGES = sorted({package for needs in MODEL_NEEDS.values() for package in needs})
+
+# Runs in the trainer's interpreter. torch is imported only where nothing lighter can tell of its devices.
+TRAINER_PROBE = """
+import importlib.metadata, importlib.util, json, platform, sys
+
+def gpus(version):
+    if "rocm" in version:
+        import torch
+        for number in range(torch.cuda.device_count()):
+            device = torch.cuda.get_device_properties(number)
+            yield gpu("rocm", device.name, device.total_memory, torch.version.hip)
+    elif sys.platform == "darwin":
+        import torch
+        if torch.backends.mps.is_available():
+            yield gpu("mps", platform.processor() or "Apple", torch.mps.recommended_max_memory(), None)
+
+def gpu(kind, name, size, driver):
+    return {"kind": kind, "name": name, "vram_gib": round(size / 2**30, 2), "driver": driver}
+
+found = {name: spec for name in sys.argv[1:] if (spec := importlib.util.find_spec(name))}
+version = importlib.metadata.version("torch") if "torch" in found else None
+print(json.dumps({
+    "python": platform.python_version(),
+    "packages": list(found),
+    "source": found["fleet_trainer"].origin if "fleet_trainer" in found else None,
+    "torch": version,
+    "gpus": list(gpus(version or "")),
+}))
+"""
+
+Asking = Callable[[Sequence[str], float], Awaitable[str | None]]
+"""Runs a command with a time limit in seconds; its output, or None."""
+
+
+class TrainerFacts(BaseModel):
+    """What the trainer's interpreter says of itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    python: str | None = None
+    packages: tuple[str, ...] = ()
+    torch: str | None = None
+    source: str | None = None
+    gpus: tuple[Gpu, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is advertised, and in one sentence each what is wrong with this machine."""
+
+    capability: Capability
+    complaints: tuple[str, ...]
+
+
+async def ask(command: Sequence[str], seconds: float) -> str | None:
+    """The command's standard output; None when it cannot run, fails, or takes longer than `seconds`."""
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=account_environment(),
+        )
+    except OSError:
+        return None
+    try:
+        async with asyncio.timeout(seconds):
+            output, _ = await child.communicate()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
+        return None
+    return output.decode(errors="replace") if child.returncode == 0 else None
+
+
+async def detect(settings: Settings, asking: Asking = ask) -> Findings:
+    """Probe everything at once. UsageError when a permitted model is not one of fleet's."""
+    async with asyncio.TaskGroup() as group:
+        nvidia = group.create_task(_nvidia(asking))
+        trainer = group.create_task(_trainer(settings, asking))
+    facts = trainer.result()
+    commit, dirty = await _git(settings.git or _folder(facts), asking)
+    gpus = _offered(nvidia.result() + (facts.gpus if facts else ()), settings.devices)
+    installed = [model for model, needs in MODEL_NEEDS.items() if facts and set(needs) <= set(facts.packages)]
+    permitted = settings.permitted
+    capability = Capability(
+        hostname=platform.node()[:300],
+        os=f"{platform.system()} {platform.release()} {platform.machine()}"[:300],
+        cores=settings.cores or usable_cores(),
+        ram_gib=settings.ram_gib if settings.ram_gib is not None else round(usable_bytes() / GIB, 2),
+        gpus=gpus,
+        models=tuple(model for model in installed if permitted is None or model in permitted),
+        max_jobs=settings.max_jobs,
+        python=facts.python if facts else None,
+        torch=facts.torch if facts else None,
+        cpu=cpu_name(),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+    return Findings(capability, tuple(_complaints(settings, facts, capability)))
+
+
+def _complaints(settings: Settings, facts: TrainerFacts | None, capability: Capability) -> list[str]:
+    said = []
+    if facts is None:
+        said.append(f"{settings.python} gave no answer; name the trainer's interpreter by --python.")
+    else:
+        missing = [name for name in PACKAGES if name not in facts.packages]
+        if missing:
+            said.append(
+                f"{settings.python} lacks {', '.join(missing)}: models that need them are not offered."
+            )
+    for name in sorted((settings.permitted or frozenset()) - MODEL_NEEDS.keys()):
+        said.append(f"--models permits {name}, which is no model of fleet's ({', '.join(MODEL_NEEDS)}).")
+    if not capability.models:
+        said.append("No model is both permitted and installed here: this worker will get no job.")
+    if settings.data is None:
+        said.append("No --data folder is named: jobs that read FLEET_DATA will fail here.")
+    if settings.devices and len(capability.gpus) < len(settings.devices):
+        said.append(f"--gpus names devices that are not here; found {len(capability.gpus)}.")
+    return said
+
+
+def _offered(gpus: tuple[Gpu, ...], devices: tuple[int, ...] | None) -> tuple[Gpu, ...]:
+    return gpus if devices is None else tuple(gpu for number, gpu in enumerate(gpus) if number in devices)
+
+
+async def _nvidia(asking: Asking) -> tuple[Gpu, ...]:
+    told = await asking([sys.executable, "-m", "fleet_agent.nvml"], QUICK_SECONDS)
+    try:
+        return TypeAdapter(tuple[Gpu, ...]).validate_json(told or "[]")
+    except ValidationError:
+        return ()
+
+
+async def _trainer(settings: Settings, asking: Asking) -> TrainerFacts | None:
+    told = await asking([settings.python, "-c", TRAINER_PROBE, *PACKAGES], TRAINER_SECONDS)
+    try:
+        return TrainerFacts.model_validate(json.loads(told)) if told else None
+    except ValueError:
+        return None
+
+
+def _folder(facts: TrainerFacts | None) -> Path | None:
+    return Path(facts.source).parent if facts and facts.source else None
+
+
+async def _git(folder: Path | None, asking: Asking) -> tuple[str | None, bool | None]:
+    """Commit and dirtiness of `folder`'s checkout; nothing where git does not track what is in it."""
+    if folder is None:
+        return None, None
+    git = ["git", "-C", str(folder)]
+    # An environment inside a checkout is not of it: its commit would be a lie.
+    if not await asking([*git, "ls-files", "--", "."], QUICK_SECONDS):
+        return None, None
+    commit = await asking([*git, "rev-parse", "HEAD"], QUICK_SECONDS)
+    changes = await asking([*git, "status", "--porcelain", "--untracked-files=no"], QUICK_SECONDS)
+    return commit.strip() if commit else None, None if changes is None else bool(changes.strip())
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return psutil.cpu_count() or 1
+
+
+def usable_bytes() -> int:
+    """Memory of the machine, or of the container that this runs in."""
+    total = psutil.virtual_memory().total
+    with contextlib.suppress(OSError, ValueError):
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return total
+
+
+def cpu_name() -> str | None:
+    with contextlib.suppress(OSError):
+        found = re.search(
+            r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
+        if found:
+            return found[1].strip()[:300]
+    return platform.processor()[:300] or None
+
+
+def boot_id() -> str | None:
+    """Changes with every start of the machine; None where the system has nothing of the kind."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None

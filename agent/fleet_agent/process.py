@@ -1,0 +1,161 @@
+"""One trainer process and everything it starts: begun, watched and ended as a group.
+
+The trainer writes straight into its spool file and a shell records its exit status, so neither needs the
+agent: it may die, be upgraded, and find the trainer again. A lock that the whole group inherits shows that it
+lives, which no reused process id can fake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fleet_agent import locks
+
+# `trap :` keeps the shell waiting for the trainer through a SIGTERM to the group, and is reset in the trainer.
+# The group is killed last, by the shell itself: what the trainer left behind ends with it, agent or no agent.
+SUPERVISOR = (
+    "trap : TERM INT HUP; echo $$ >pid; "
+    '(cd work && exec "$@"); status=$?; '
+    "echo $status >exit.tmp && mv exit.tmp exit; kill -KILL 0"
+)
+POLL_SECONDS = 0.2
+STRAGGLER_SECONDS = 2.0
+
+
+def supervised(command: Sequence[str]) -> list[str]:
+    """The command that runs `command` in `work`, and writes `pid` and `exit` into its own folder."""
+    return ["/bin/sh", "-c", SUPERVISOR, "fleet-supervisor", *command]
+
+
+WINDOWS_TWIN = """
+import msvcrt, os, pathlib, subprocess, sys
+lock = os.open("lock", os.O_RDWR | os.O_CREAT)
+msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+pathlib.Path("pid").write_text(str(os.getpid()))
+status = subprocess.call(sys.argv[1:], cwd="work")
+pathlib.Path("exit.tmp").write_text(str(status))
+os.replace("exit.tmp", "exit")
+"""
+
+
+def supervised_windows_never_run_yet(command: Sequence[str], python: str) -> list[str]:
+    """`supervised` for Windows. Not run anywhere so far: `start` refuses there until it was."""
+    return [python, "-I", "-S", "-c", WINDOWS_TWIN, *command]
+
+
+class Trainer:
+    """The processes of one attempt, through its folder; it may have been started by an earlier agent."""
+
+    def __init__(self, folder: Path, child: subprocess.Popen[bytes] | None = None) -> None:
+        self._folder = folder
+        self._child = child
+
+    @property
+    def was_started(self) -> bool:
+        return (self._folder / "pid").exists() or self.is_alive
+
+    @property
+    def is_alive(self) -> bool:
+        """True while any process of the trainer lives that kept what it inherited."""
+        return locks.is_held(self._folder / "lock")
+
+    @property
+    def exit_status(self) -> int | None:
+        """As a shell counts: 128 + N for signal N. None when it was never recorded."""
+        try:
+            return int((self._folder / "exit").read_text())
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def group(self) -> int | None:
+        """The supervisor's process id, which is its group's too; None until it wrote it."""
+        if self._child is not None:
+            return self._child.pid
+        try:
+            return int((self._folder / "pid").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the whole group, if it lives: the id of a dead one may belong to somebody else by now."""
+        group = self.group
+        if group is not None and self.is_alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
+
+    async def ended(self) -> None:
+        """Return once the supervisor is gone, and nothing of its group is left."""
+        await self._supervisor_gone()
+        if self._child is not None:
+            self._child.wait()
+        for _ in range(int(STRAGGLER_SECONDS / 0.02)):
+            if not self.is_alive:
+                break
+            # Either the shell's own last act is still under way, or the shell was killed before the trainer:
+            # nobody can learn that trainer's exit status any more, so it ends here too.
+            self.signal(signal.SIGKILL)
+            await asyncio.sleep(0.02)
+
+    async def _supervisor_gone(self) -> None:
+        while self.is_alive:
+            group = self.group
+            if sys.platform == "linux" and group is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    await _readable(os.pidfd_open(group))
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def stop(self, grace: float, hurry: asyncio.Event) -> None:
+        """SIGTERM; after `grace` seconds, or as soon as `hurry` is set, SIGKILL. `ended` returns then."""
+        self.signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await hurry.wait()
+        self.signal(signal.SIGKILL)
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until `descriptor` is readable, as a process's is once it has ended; closes it."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(descriptor, event.set)
+        await event.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def start(folder: Path, command: Sequence[str], environment: Mapping[str, str]) -> Trainer:
+    """Start `command` under its supervisor in `folder`; OSError when this machine cannot."""
+    if sys.platform == "win32":
+        raise OSError("this version of fleet-agent cannot run jobs on Windows yet")
+    (folder / "work").mkdir(exist_ok=True)
+    lock = locks.take(folder / "lock")
+    if lock is None:
+        raise OSError(f"{folder} has a running trainer already")
+    try:
+        spool = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            child = subprocess.Popen(
+                supervised(command),
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=spool,
+                stderr=spool,
+                start_new_session=True,
+                pass_fds=[lock],
+            )
+        finally:
+            os.close(spool)
+    finally:
+        os.close(lock)
+    return Trainer(folder, child)

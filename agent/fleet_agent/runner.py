@@ -1,0 +1,318 @@
+"""One attempt's life: start, watch, bundle, upload, report, and leave nothing behind.
+
+Every step can be begun again from the attempt's folder alone, which is how an agent that was killed goes on
+with what another one started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+from pydantic import ValidationError
+
+from fleet_agent import endings, process
+from fleet_agent.bundle import Bundle, NotBundled, make_bundle
+from fleet_agent.environment import trainer_command, trainer_environment
+from fleet_agent.heartbeat import Heartbeat, Pace
+from fleet_agent.log_stream import LogStream, Spool
+from fleet_agent.progress import ProgressTail
+from fleet_agent.settings import Settings, Timing
+from fleet_agent.state import AttemptFolder, Outcome, StopOrder
+from fleet_agent.uplink import Refused, Uplink
+from fleet_protocol.capability import Capability
+from fleet_protocol.errors import Code
+from fleet_protocol.ids import WorkerId
+from fleet_protocol.jobs import Metric
+from fleet_protocol.states import FailureKind, ReleaseReason
+from fleet_protocol.version import program_version
+from fleet_protocol.workers import (
+    CompleteRequest,
+    FailRequest,
+    HeartbeatRequest,
+    ReleaseRequest,
+    StartRequest,
+)
+
+log = structlog.get_logger()
+UPLOAD_TRIES = 3
+DISK_RETRY_SECONDS = 10.0
+METRICS_BYTES = 1 << 20
+SUPERSEDED = frozenset({Code.STALE_ATTEMPT, Code.WRONG_STATE})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every attempt of this agent shares."""
+
+    settings: Settings
+    timing: Timing
+    worker: WorkerId
+    boot_id: str | None
+    capability: Capability
+    uplink: Uplink
+    stream: LogStream
+    pace: Pace
+
+
+class AttemptRun:
+    """Drives one attempt to its end. `begin` starts its trainer; otherwise what is on disk is taken up."""
+
+    def __init__(
+        self, folder: AttemptFolder, around: Surroundings, *, begin: bool, on_reported: Callable[[], None]
+    ) -> None:
+        """`on_reported` is called when the coordinator took the result, or refused it for good."""
+        self.folder = folder
+        self._around = around
+        self._begin = begin
+        self._on_reported = on_reported
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self.trainer_gone = asyncio.Event()
+        self._log = log.bind(job=folder.job.job_id, attempt=folder.attempt)
+        if folder.stop_order() is not None:  # an earlier agent may have died between the order and the signal
+            self._stop.set()
+
+    @property
+    def is_training(self) -> bool:
+        return not self.trainer_gone.is_set()
+
+    def stop(self, reason: ReleaseReason, detail: str) -> None:
+        """Ask the trainer to end. The first reason stands."""
+        if self.is_training and not self._stop.is_set():
+            self._log.info(f"stopping {self.folder.job.name}: {detail}", action="job_stopping", reason=reason)
+            with contextlib.suppress(OSError):  # a full disk must not keep a trainer from being stopped
+                self.folder.note_stop(StopOrder(reason=reason, detail=detail))
+            self._stop.set()
+
+    def hurry(self) -> None:
+        """No more grace: SIGKILL."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Until the result is reported, its log is sent, and its folder is gone."""
+        spool = self._around.stream.follow(self.folder.attempt, self.folder["log"])
+        try:
+            if self.folder.is_reported:
+                self.trainer_gone.set()
+            else:
+                await self._until_reported(spool)
+            self._on_reported()
+            self._around.stream.close(spool)
+            await spool.over.wait()
+            self.folder.remove()
+        finally:
+            self._around.stream.forget(spool)
+
+    async def _until_reported(self, spool: Spool) -> None:
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(self._heartbeat().run())
+            outcome = await self._until_settled(spool)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._around.timing.log_patience):
+                    await spool.over.wait()
+            await self._report(outcome, spool)
+            beating.cancel()
+
+    def _heartbeat(self) -> Heartbeat:
+        around = self._around
+        return Heartbeat(
+            around.uplink,
+            around.pace,
+            self.folder.job.job_id,
+            HeartbeatRequest(worker=around.worker, attempt=self.folder.attempt),
+            ProgressTail(self.folder["events.jsonl"]),
+            on_stop=lambda why: self.stop(ReleaseReason.STOPPED, why),
+        )
+
+    # The trainer
+
+    async def _until_settled(self, spool: Spool) -> Outcome:
+        while True:
+            try:
+                return await self._settled(spool)
+            except OSError as error:  # most likely a full disk; the folder says how far we came
+                self._log.error(f"the state folder fails, trying again: {error}", action="state_failed")
+                await asyncio.sleep(DISK_RETRY_SECONDS)
+
+    async def _settled(self, spool: Spool) -> Outcome:
+        """How the attempt ended, on disk before anybody is told."""
+        outcome = self.folder.owed()
+        if outcome is None:
+            outcome = await self._train(spool)
+            self.folder.owe(outcome)
+        self.trainer_gone.set()
+        self._around.stream.close(spool)
+        return outcome
+
+    async def _train(self, spool: Spool) -> Outcome:
+        trainer = process.Trainer(self.folder.path)
+        if self._begin and not self._stop.is_set():
+            self._begin = False
+            try:
+                trainer = self._start()
+            except OSError as error:
+                return self._failed(FailureKind.INFRASTRUCTURE, f"the trainer cannot be started: {error}")
+        elif not trainer.was_started:
+            return self._released(ReleaseReason.NOT_STARTED, "the agent ended before its trainer began")
+        await self._watch(trainer)
+        self.trainer_gone.set()
+        self._around.stream.close(spool)
+        return await self._judge(trainer.exit_status)
+
+    def _start(self) -> process.Trainer:
+        settings = self._around.settings
+        command = trainer_command(settings)
+        environment = trainer_environment(self.folder, settings, self._around.capability)
+        if shutil.which(command[0], path=environment["PATH"]) is None:
+            raise FileNotFoundError(f"there is no program {command[0]}")
+        self.folder.prepare()
+        trainer = process.start(self.folder.path, command, environment)
+        self._log.info(
+            f"training {self.folder.job.name}",
+            action="job_started",
+            model=self.folder.job.model,
+            pid=trainer.group,
+        )
+        return trainer
+
+    async def _watch(self, trainer: process.Trainer) -> None:
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(self._tell_start()), group.create_task(self._obey(trainer))]
+            await trainer.ended()
+            for task in beside:
+                task.cancel()
+
+    async def _tell_start(self) -> None:
+        body = StartRequest(worker=self._around.worker, attempt=self.folder.attempt)
+        uplink = self._around.uplink
+        try:
+            await uplink.persist(
+                "tell that a job started", lambda: uplink.start(self.folder.job.job_id, body)
+            )
+        except Refused as refusal:
+            if refusal.problem.code in SUPERSEDED:
+                self.stop(ReleaseReason.STOPPED, str(refusal))
+            else:
+                self._log.error(f"the start was refused, training goes on: {refusal}", action="start_refused")
+
+    async def _obey(self, trainer: process.Trainer) -> None:
+        await self._stop.wait()
+        await trainer.stop(self._around.settings.grace, self._hurry)
+
+    # Its result
+
+    async def _judge(self, status: int | None) -> Outcome:
+        order = self.folder.stop_order()
+        if order is not None and endings.is_release(status, order):
+            return self._released(order.reason, order.detail)
+        if status == endings.DONE:
+            return await self._completed()
+        rebooted = self.folder.record.boot_id != self._around.boot_id
+        return self._failed(
+            *endings.failure(status, endings.read_tail(self.folder["log"]), rebooted=rebooted), status
+        )
+
+    async def _completed(self) -> Outcome:
+        try:
+            bundle = await self._upload()
+        except NotBundled as error:
+            return self._failed(
+                FailureKind.ERROR, f"the output cannot become an artifact: {error}", endings.DONE
+            )
+        except Refused as refusal:
+            return self._failed(FailureKind.ERROR, f"the artifact was refused: {refusal}", endings.DONE)
+        return CompleteRequest(
+            worker=self._around.worker,
+            attempt=self.folder.attempt,
+            artifact=bundle.sha256,
+            metrics=read_metrics(self.folder),
+            provenance=provenance(self._around.capability),
+        )
+
+    async def _upload(self, tries: int = UPLOAD_TRIES) -> Bundle:
+        """Bundle the output and store it. Made anew where the coordinator finds that bytes were damaged."""
+        bundle = await asyncio.to_thread(make_bundle, self.folder["output"], self.folder["bundle.tar.zst"])
+        try:
+            upload = partial(self._around.uplink.upload, bundle, self.folder.attempt)
+            await self._around.uplink.persist("upload an artifact", upload)
+        except Refused as refusal:
+            if refusal.problem.code == Code.DIGEST_MISMATCH and tries > 1:
+                return await self._upload(tries - 1)
+            raise
+        return bundle
+
+    def _failed(self, kind: FailureKind, reason: str, status: int | None = None) -> FailRequest:
+        return FailRequest(
+            worker=self._around.worker,
+            attempt=self.folder.attempt,
+            kind=kind,
+            reason=reason[:2000],
+            exit_code=status,
+            tail=endings.read_tail(self.folder["log"]),
+        )
+
+    def _released(self, reason: ReleaseReason, detail: str) -> ReleaseRequest:
+        return ReleaseRequest(
+            worker=self._around.worker, attempt=self.folder.attempt, reason=reason, detail=detail[:2000]
+        )
+
+    async def _report(self, outcome: Outcome, spool: Spool) -> None:
+        uplink, job = self._around.uplink, self.folder.job
+        for left in reversed(range(UPLOAD_TRIES)):
+            try:
+                answer = await uplink.persist("report a result", lambda: uplink.report(job.job_id, outcome))
+            except Refused as refusal:
+                if refusal.problem.code == Code.ARTIFACT_MISSING and left:
+                    await self._upload()
+                    continue
+                self._on_refused(refusal, spool)
+            else:
+                self.folder.note_reported()
+                self._log.info(f"{job.name}: {answer.status}", action="job_reported", status=answer.status)
+            return
+
+    def _on_refused(self, refusal: Refused, spool: Spool) -> None:
+        if refusal.problem.code in SUPERSEDED:
+            self.folder.note_reported()
+            self._log.warning(f"the result came too late: {refusal}", action="result_superseded")
+        else:
+            spool.over.set()
+            self._log.error(
+                f"the coordinator refused a result, it is kept in {self.folder.keep()}: {refusal}",
+                action="result_kept",
+            )
+
+
+def read_metrics(folder: AttemptFolder) -> dict[str, Metric]:
+    """output/metrics.json's `metrics`, in its order. What is not a metric is left out: it costs no training."""
+    metrics: dict[str, Metric] = {}
+    try:
+        with folder["output/metrics.json"].open("rb") as file:
+            table = json.loads(file.read(METRICS_BYTES))["metrics"]
+        for name, row in table.items():
+            metrics[name] = Metric.model_validate(
+                {key: value for key, value in row.items() if value is not None}
+            )
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        log.warning(
+            f"metrics.json cannot be read: {error}", action="metrics_unreadable", attempt=folder.attempt
+        )
+    return metrics
+
+
+def provenance(capability: Capability) -> dict[str, str | int | float | bool | None]:
+    """Which machine and versions made an artifact; kept beside it, never inside."""
+    told = capability.model_dump(
+        include={"hostname", "os", "cores", "ram_gib", "cpu", "python", "torch", "git_commit", "git_dirty"}
+    )
+    gpus = ", ".join(gpu.name for gpu in capability.gpus) or None
+    return {"fleet": program_version(), **told, "gpus": gpus}

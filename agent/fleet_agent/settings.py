@@ -1,0 +1,117 @@
+"""The agent's settings, each declared once: type, default, flag, environment variable and help.
+
+The command line fills them in (flag > environment > default) and hands one frozen object down.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+from platformdirs import user_state_path
+
+from fleet_agent.errors import UsageError
+from fleet_protocol.version import DEFAULT_URL
+
+
+def _option(variable: str, text: str) -> object:
+    return typer.Option(envvar=variable, help=text, show_envvar=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator of this machine decides."""
+
+    server: Annotated[str, _option("FLEET_URL", "The coordinator's address.")] = DEFAULT_URL
+    state: Annotated[
+        Path, _option("FLEET_AGENT_STATE", "Folder for this agent's identity, running attempts and results.")
+    ] = field(default_factory=lambda: user_state_path("fleet") / "agent")
+    name: Annotated[str, _option("FLEET_AGENT_NAME", "Name that the manifest's policy matches.")] = field(
+        default_factory=platform.node
+    )
+    data: Annotated[Path | None, _option("FLEET_AGENT_DATA", "Data folder, given to jobs as FLEET_DATA.")] = (
+        None
+    )
+    cores: Annotated[int | None, _option("FLEET_AGENT_CORES", "Cores to offer; default all.")] = None
+    ram_gib: Annotated[
+        float | None, _option("FLEET_AGENT_RAM_GIB", "Memory to offer, in GiB; default all.")
+    ] = None
+    gpus: Annotated[
+        str | None,
+        _option("FLEET_AGENT_GPUS", "CUDA devices to offer, such as 0,1; `none` for none; default all."),
+    ] = None
+    models: Annotated[
+        str | None,
+        _option("FLEET_AGENT_MODELS", "Models permitted here, such as gbt,mlp; default all installed."),
+    ] = None
+    max_jobs: Annotated[int, _option("FLEET_AGENT_MAX_JOBS", "Jobs to run at once.")] = 1
+    python: Annotated[str, _option("FLEET_AGENT_PYTHON", "Interpreter that the trainer is installed in.")] = (
+        sys.executable
+    )
+    git: Annotated[
+        Path | None,
+        _option("FLEET_AGENT_GIT", "Checkout whose commit is reported; default the trainer's own."),
+    ] = None
+    grace: Annotated[
+        float, _option("FLEET_AGENT_GRACE", "Seconds from SIGTERM to SIGKILL for a trainer.")
+    ] = 30.0
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.server)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise UsageError(f"--server {self.server!r} is not an address such as http://127.0.0.1:8490.")
+        if not self.name or len(self.name) > 200 or not self.name.isprintable():
+            raise UsageError("--name must have 1 to 200 printable characters.")
+        for flag, value in (("cores", self.cores), ("max-jobs", self.max_jobs)):
+            if value is not None and value < 1:
+                raise UsageError(f"--{flag} must be at least 1, not {value}.")
+        if self.grace < 0 or (self.ram_gib or 0) < 0:
+            raise UsageError("--grace and --ram-gib cannot be negative.")
+        if self.data is not None and not self.data.is_dir():
+            raise UsageError(f"--data {self.data} is not a folder; prepare the data there or name another.")
+        _ = self.devices
+
+    @property
+    def permitted(self) -> frozenset[str] | None:
+        """Models that this host permits; None permits every installed one."""
+        if self.models is None:
+            return None
+        return frozenset(name.strip() for name in self.models.split(",") if name.strip())
+
+    @property
+    def devices(self) -> tuple[int, ...] | None:
+        """CUDA device numbers to offer; None offers all."""
+        if self.gpus is None:
+            return None
+        if self.gpus.strip().lower() in ("", "none"):
+            return ()
+        try:
+            return tuple(int(number) for number in self.gpus.split(","))
+        except ValueError:
+            raise UsageError(
+                f"--gpus takes device numbers such as 0,1 or `none`, not {self.gpus!r}."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the loops wait, in seconds. Tests shorten these; nobody else needs to."""
+
+    claim_wait: float = 30.0
+    """How long the coordinator may hold a claim while nothing fits."""
+    retry_ceiling: float = 30.0
+    log_poll: float = 0.05
+    """How often a growing spool is looked at; part of what a line takes to reach a viewer."""
+    log_patience: float = 3.0
+    """How long a result waits for its log to arrive; afterwards the log goes on in the background."""
+    http_logs: float = 600.0
+    """How long logs go by PATCH after the websocket could not be had, before it is tried again."""
+    progress: float = 2.0
+    """New progress is told ahead of the next heartbeat, but not more often than this."""
+    farewell: float = 10.0
+    """How long a draining agent tries to hand in results; what is left stays in the state folder."""

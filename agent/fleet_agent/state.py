@@ -1,0 +1,230 @@
+"""What an agent must still know after it was killed: who it is, what it asked for, what runs, what it owes.
+
+STATE/  lock, worker (its UUID), claim (an id sent but not answered yet)
+  attempts/UUID/  attempt.json, job.json (what the trainer reads), log, lock, pid, exit, work/, output/,
+                  checkpoint/, tmp/, events.jsonl, stop.json, result.json (owed), reported (it was taken)
+  kept/UUID/      attempts that the coordinator does not know: a result is never thrown away on its word
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fleet_agent import locks
+from fleet_agent.errors import AgentError
+from fleet_protocol.ids import AttemptId, WorkerId, new_worker_id
+from fleet_protocol.jobs import JobSpec
+from fleet_protocol.states import ReleaseReason
+from fleet_protocol.workers import ClaimAnswer, CompleteRequest, FailRequest, ReleaseRequest
+
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+Outcome = CompleteRequest | FailRequest | ReleaseRequest
+
+
+class Record(BaseModel):
+    """attempt.json: what was claimed, and in which life of the machine."""
+
+    model_config = ConfigDict(frozen=True)
+
+    job: JobSpec
+    attempt: AttemptId
+    number: int
+    boot_id: str | None
+
+
+class StopOrder(BaseModel):
+    """stop.json: why the trainer was told to end, so that its exit is judged rightly after a restart too."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: ReleaseReason
+    detail: str
+
+
+class Owed(BaseModel):
+    """result.json: how the attempt ended, on disk before it is first sent."""
+
+    model_config = ConfigDict(frozen=True)
+
+    outcome: Outcome
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Replace `path` as a whole; on disk when this returns."""
+    draft = path.with_name(path.name + ".tmp")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFolder:
+    """One attempt's files."""
+
+    path: Path
+    record: Record
+
+    @property
+    def attempt(self) -> AttemptId:
+        return self.record.attempt
+
+    @property
+    def job(self) -> JobSpec:
+        return self.record.job
+
+    def __getitem__(self, name: str) -> Path:
+        return self.path / name
+
+    def prepare(self) -> None:
+        """What the trainer finds: the job as JSON and empty folders (a checkpoint folder may be filled)."""
+        for name in ("work", "output", "checkpoint", "tmp"):
+            self[name].mkdir(exist_ok=True)
+        fields = (
+            "job_id",
+            "name",
+            "model",
+            "mode",
+            "hyper",
+            "split_recipe",
+            "train_hosts",
+            "seed",
+            "n_resamples",
+        )
+        job = self.job.model_dump(mode="json", include=set(fields))
+        self["job.json"].write_text(json.dumps({"schema": 1, **{key: job[key] for key in fields}}, indent=1))
+
+    def stop_order(self) -> StopOrder | None:
+        return _read(StopOrder, self["stop.json"])
+
+    def note_stop(self, order: StopOrder) -> None:
+        if not self["stop.json"].exists():
+            write_durably(self["stop.json"], order.model_dump_json())
+
+    def owed(self) -> Outcome | None:
+        owed = _read(Owed, self["result.json"])
+        return owed.outcome if owed else None
+
+    def owe(self, outcome: Outcome) -> None:
+        write_durably(self["result.json"], Owed(outcome=outcome).model_dump_json())
+
+    @property
+    def is_reported(self) -> bool:
+        """The coordinator took the result; only log bytes may be missing there."""
+        return self["reported"].exists()
+
+    def note_reported(self) -> None:
+        write_durably(self["reported"], "")
+
+    def remove(self) -> None:
+        # The record goes first: a half-removed folder is nobody's attempt any more.
+        self["attempt.json"].unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def keep(self) -> Path:
+        """Set aside as evidence; returns where it is now."""
+        kept = self.path.parent.parent / "kept"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        return self.path.rename(kept / self.path.name)
+
+
+def _read(model: type[AnyModel], path: Path) -> AnyModel | None:
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+class StateFolder:
+    """The agent's own folder, locked: one agent at a time."""
+
+    def __init__(self, root: Path) -> None:
+        """Create or open it. AgentError when another agent uses it or it cannot be written."""
+        self.root = root
+        self._attempts = root / "attempts"
+        try:
+            self._attempts.mkdir(parents=True, exist_ok=True, mode=0o700)
+            root.chmod(0o700)
+            self._lock = locks.take(root / "lock")
+        except OSError as error:
+            raise AgentError(
+                f"The state folder {root} cannot be used: {error.strerror}. Name another by --state."
+            ) from None
+        if self._lock is None:
+            raise AgentError(
+                f"Another agent runs on {root}; end it, or give this one its own --state folder."
+            )
+        self.worker = self._identity()
+        self.incarnation = str(uuid4())
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _identity(self) -> WorkerId:
+        path = self.root / "worker"
+        with contextlib.suppress(FileNotFoundError):
+            if known := path.read_text().strip():
+                return WorkerId(known)
+        worker = new_worker_id()
+        write_durably(path, worker + "\n")
+        return worker
+
+    def pending_claim(self) -> str | None:
+        """The id of a claim that may have been granted without our hearing of it."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.root / "claim").read_text().strip() or None
+        return None
+
+    def new_claim(self) -> str:
+        """An id that is on disk before it is sent: asking again with it gives the same answer."""
+        claim = str(uuid4())
+        write_durably(self.root / "claim", claim)
+        return claim
+
+    def settle_claim(self) -> None:
+        (self.root / "claim").unlink(missing_ok=True)
+
+    def admit(self, answer: ClaimAnswer, boot: str | None) -> AttemptFolder | None:
+        """A folder for a granted claim, or None when this attempt has one already."""
+        path = self._attempts / answer.attempt
+        if (path / "attempt.json").exists():
+            return None
+        path.mkdir(mode=0o700, exist_ok=True)
+        record = Record(job=answer.job, attempt=answer.attempt, number=answer.number, boot_id=boot)
+        write_durably(path / "attempt.json", record.model_dump_json())
+        _sync_folder(self._attempts)
+        return AttemptFolder(path, record)
+
+    def attempts(self) -> list[AttemptFolder]:
+        """Every attempt on disk, oldest first; what has no readable record never began and is removed."""
+        found = []
+        for path in sorted(self._attempts.iterdir(), key=lambda path: path.stat().st_mtime):
+            record = _read(Record, path / "attempt.json")
+            if record is None:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                found.append(AttemptFolder(path, record))
+        return found

@@ -1,0 +1,303 @@
+"""Everything said to the coordinator over HTTP, and the one place that decides what is worth trying again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from fleet_agent.bundle import Bundle
+from fleet_agent.state import Outcome
+from fleet_protocol.errors import Code, Problem
+from fleet_protocol.ids import AttemptId, JobId, Sha256
+from fleet_protocol.local import is_loopback
+from fleet_protocol.logs import AppendAnswer
+from fleet_protocol.workers import (
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteRequest,
+    FailRequest,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    HelloAnswer,
+    HelloRequest,
+    StartRequest,
+    TransitionAnswer,
+    UploadAnswer,
+)
+
+log = structlog.get_logger()
+T = TypeVar("T")
+AnswerModel = TypeVar("AnswerModel", bound=BaseModel)
+
+CONNECT_SECONDS, ANSWER_SECONDS, UPLOAD_ANSWER_SECONDS = 10.0, 30.0, 300.0
+DEFAULT_TIMEOUT = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+FIRST_DELAY_SECONDS = 0.5
+NO_ATTEMPT = AttemptId("00000000-0000-0000-0000-000000000000")
+BLOCK_BYTES = 256 * 1024
+PASSING_STATUSES = frozenset({401, 403, 408, 425, 429, 500, 502, 503, 504, 507})
+PASSING_CODES = frozenset({Code.UNKNOWN_WORKER, Code.UPLOAD_OFFSET, Code.BUSY, Code.STORAGE_FULL})
+
+
+class Unreachable(Exception):
+    """No answer of a coordinator: nobody there, or somebody else."""
+
+
+class Refused(Exception):
+    """The coordinator said no."""
+
+    def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+        self.retry_after = retry_after
+
+    def durable(self) -> int | None:
+        """The log's stored length that a refusal carries."""
+        length = (self.problem.current or {}).get("durable")
+        return length if isinstance(length, int) else None
+
+
+def is_recoverable(error: Unreachable | Refused) -> bool:
+    """True when the same request may succeed later. A token can be mended: no result is lost over a 401."""
+    if isinstance(error, Unreachable):
+        return True
+    return error.problem.status in PASSING_STATUSES or error.problem.code in PASSING_CODES
+
+
+class Uplink:
+    """Typed calls, each tried once; `persist` is the retry policy around them."""
+
+    def __init__(
+        self,
+        server: str,
+        find_token: Callable[[], str | None],
+        *,
+        retry_ceiling: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`find_token` is asked again after a refusal: a local coordinator may start after its agent."""
+        self.server = server.rstrip("/")
+        self.is_loopback = is_loopback(urlsplit(server).hostname or "")
+        self._find_token = find_token
+        self._token: str | None = None
+        self._ceiling = retry_ceiling
+        self._back = asyncio.Event()
+        self.is_away = False
+        self._http = httpx.AsyncClient(
+            base_url=self.server,
+            transport=transport,
+            trust_env=not self.is_loopback,  # a proxy is for elsewhere
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def authorization(self) -> dict[str, str]:
+        self._token = self._token or self._find_token()
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
+    # Calls
+
+    async def check(self) -> None:
+        """Raise if the coordinator cannot be reached or refuses our token. Changes nothing there."""
+        try:
+            await self.log_length(NO_ATTEMPT)
+        except Refused as refusal:
+            if refusal.problem.status != httpx.codes.NOT_FOUND:
+                raise
+
+    async def hello(self, body: HelloRequest) -> HelloAnswer:
+        return await self._post("/v1/worker/hello", body, HelloAnswer)
+
+    async def claim(self, body: ClaimRequest) -> ClaimAnswer | None:
+        """None when nothing fits within `body.wait`."""
+        wait = httpx.Timeout(ANSWER_SECONDS + body.wait, connect=CONNECT_SECONDS)
+        response = await self._send("POST", "/v1/job/claim", content=body.model_dump_json(), timeout=wait)
+        return None if response.status_code == httpx.codes.NO_CONTENT else _parse(response, ClaimAnswer)
+
+    async def start(self, job: JobId, body: StartRequest) -> TransitionAnswer:
+        return await self._post(f"/v1/job/{job}/start", body, TransitionAnswer)
+
+    async def heartbeat(self, job: JobId, body: HeartbeatRequest) -> HeartbeatAnswer:
+        return await self._post(f"/v1/job/{job}/heartbeat", body, HeartbeatAnswer)
+
+    async def report(self, job: JobId, outcome: Outcome) -> TransitionAnswer:
+        if isinstance(outcome, CompleteRequest):
+            verb = "complete"
+        else:
+            verb = "fail" if isinstance(outcome, FailRequest) else "release"
+        return await self._post(f"/v1/job/{job}/{verb}", outcome, TransitionAnswer)
+
+    async def upload(self, bundle: Bundle, attempt: AttemptId) -> None:
+        """Store an artifact, going on where an earlier try ended."""
+        offset = await self._stored(bundle.sha256, attempt)
+        if offset is None:
+            return
+        headers = {
+            "Content-Length": str(bundle.size_bytes - offset),
+            "Content-Type": "application/octet-stream",
+        }
+        if offset:
+            headers["Content-Range"] = f"bytes {offset}-{bundle.size_bytes - 1}/{bundle.size_bytes}"
+        response = await self._send(
+            "PUT",
+            f"/v1/model/{bundle.sha256}?attempt={attempt}",
+            content=_stream(bundle.path, offset),
+            headers=headers,
+            timeout=httpx.Timeout(UPLOAD_ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        )
+        _parse(response, UploadAnswer)
+
+    async def _stored(self, sha256: Sha256, attempt: AttemptId) -> int | None:
+        """Bytes of an upload that arrived earlier; None when it is there as a whole."""
+        try:
+            response = await self._send("HEAD", f"/v1/model/{sha256}?attempt={attempt}")
+        except Refused as refusal:
+            if refusal.problem.status == httpx.codes.NOT_FOUND:
+                return 0
+            raise
+        return None if response.headers.get("Upload-Complete") == "?1" else _number(response, "Upload-Offset")
+
+    async def log_length(self, attempt: AttemptId) -> int:
+        """From which offset the coordinator wants an attempt's log."""
+        return _number(await self._send("HEAD", f"/v1/attempt/{attempt}/log"), "Upload-Offset")
+
+    async def append_log(self, attempt: AttemptId, offset: int, data: bytes) -> int:
+        """The stored length afterwards. Refused carries it when `offset` is beyond it."""
+        headers = {"Upload-Offset": str(offset), "Content-Type": "application/octet-stream"}
+        response = await self._send("PATCH", f"/v1/attempt/{attempt}/log", content=data, headers=headers)
+        return _parse(response, AppendAnswer).durable
+
+    # Retries
+
+    async def persist(
+        self,
+        what: str,
+        call: Callable[[], Awaitable[T]],
+        recoverable: Callable[[Unreachable | Refused], bool] = is_recoverable,
+    ) -> T:
+        """Try until it is answered. Refused when trying again cannot help; `what` says what waits, in the log."""
+        tries = 0
+        while True:
+            try:
+                return await call()
+            except (Unreachable, Refused) as error:
+                if not recoverable(error):
+                    raise
+                asked = error.retry_after if isinstance(error, Refused) else None
+                delay = asked if asked is not None else self.delay(tries)
+                tries += 1
+                if isinstance(error, Refused) or tries == 1:
+                    log.warning(
+                        f"cannot {what}, trying again: {error}",
+                        action="retry",
+                        what=what,
+                        seconds=round(delay, 1),
+                    )
+                await self.pause(delay)
+
+    def delay(self, tries: int) -> float:
+        """Seconds before the next try: doubling, with jitter, up to the ceiling."""
+        longest = min(self._ceiling, FIRST_DELAY_SECONDS * 2 ** min(tries, 10))
+        return random.uniform(longest / 2, longest)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not past the moment when the coordinator is heard again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._back.wait()
+
+    # One request
+
+    async def _post(self, path: str, body: BaseModel, answer: type[AnswerModel]) -> AnswerModel:
+        return _parse(await self._send("POST", path, content=body.model_dump_json()), answer)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: str | bytes | AsyncIterator[bytes] | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: httpx.Timeout = DEFAULT_TIMEOUT,
+    ) -> httpx.Response:
+        sent = {"Content-Type": "application/json"} | self.authorization() | (headers or {})
+        try:
+            response = await self._http.request(method, path, content=content, headers=sent, timeout=timeout)
+        except httpx.TransportError as error:
+            self._lost(error)
+            raise Unreachable(f"{self.server} does not answer ({_first_line(error)})") from None
+        if response.is_success:
+            self._heard()
+            return response
+        refusal = _refusal(response)
+        if refusal.problem.status == httpx.codes.UNAUTHORIZED:
+            self._token = None
+        raise refusal
+
+    def _lost(self, error: httpx.TransportError) -> None:
+        if not self.is_away:
+            self.is_away = True
+            self._back.clear()
+            log.warning(
+                f"waiting for the coordinator at {self.server}; what runs goes on",
+                action="coordinator_away",
+                error=_first_line(error),
+            )
+
+    def _heard(self) -> None:
+        if self.is_away:
+            self.is_away = False
+            self._back.set()
+            self._back = asyncio.Event()
+            log.info("the coordinator is back", action="coordinator_back")
+
+
+def _parse(response: httpx.Response, model: type[AnswerModel]) -> AnswerModel:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError:
+        raise Unreachable(f"{response.url} answers, but not as a fleet coordinator does") from None
+
+
+def _refusal(response: httpx.Response) -> Refused:
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        text = (
+            f"{response.request.method} {response.url.path}: {response.status_code} {response.reason_phrase}"
+        )
+        problem = Problem(title=text, status=response.status_code, detail=text, code="")
+    seconds = response.headers.get("Retry-After", "")
+    return Refused(problem, float(seconds) if seconds.isdigit() else None)
+
+
+def _number(response: httpx.Response, header: str) -> int:
+    value = response.headers.get(header, "")
+    if not value.isdigit():
+        raise Unreachable(f"{response.url} answers without {header}")
+    return int(value)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _blocks(path: Path, offset: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        while block := file.read(BLOCK_BYTES):
+            yield block
+
+
+async def _stream(path: Path, offset: int) -> AsyncIterator[bytes]:
+    for block in _blocks(path, offset):
+        yield block
