@@ -77,7 +77,7 @@ def version() -> None:
 
 def main() -> NoReturn:
     try:
-        app(standalone_mode=True)
+        app(prog_name="fleet-train")
     except TrainerError as error:
         _leave(str(error), error.exit_code)
     except MemoryError:

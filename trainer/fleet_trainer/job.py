@@ -135,7 +135,7 @@ class Job:
     def finish(self, **metrics: float) -> None:
         """Report a script's final metrics, the first one being the headline."""
         rows = {
-            name: {"value": value, "low": None, "high": None, "unit": None} for name, value in metrics.items()
+            name: {"value": value, "low": None, "high": None, "unit": ""} for name, value in metrics.items()
         }
         if self._events is not None:
             path = self.output_dir / "metrics.json"

@@ -29,8 +29,9 @@ class Standardise(nn.Module):
 
     def __init__(self, rows: NDArray[np.float32], limit: float) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.from_numpy(rows.mean(0)))
-        self.register_buffer("deviation", torch.from_numpy(rows.std(0) + 1e-6))
+        wide = rows.astype("float64")  # sums of millions of float32 would lose digits
+        self.register_buffer("mean", torch.from_numpy(wide.mean(0)).float())
+        self.register_buffer("deviation", torch.from_numpy(wide.std(0)).float() + 1e-6)
         self.limit = limit
 
     def forward(self, x: Tensor) -> Tensor:

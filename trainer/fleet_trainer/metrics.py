@@ -30,10 +30,11 @@ class Metric(TypedDict):
     value: float
     low: float
     high: float
-    unit: str  # what was resampled
+    unit: str  # of the value; these are plain shares
 
 
 class Interval(TypedDict):
+    resampled: str
     groups: int
     level: float
     n_resamples: int
@@ -77,9 +78,14 @@ def evaluate(
             "value": fixed(value),
             "low": fixed(low),
             "high": fixed(high),
-            "unit": bootstrap.unit,
+            "unit": "",
         }
-    interval: Interval = {"groups": len(tables), "level": LEVEL, "n_resamples": bootstrap.n_resamples}
+    interval: Interval = {
+        "resampled": bootstrap.unit,
+        "groups": len(tables),
+        "level": LEVEL,
+        "n_resamples": bootstrap.n_resamples,
+    }
     if len(tables) < FEW_GROUPS:
         interval["caution"] = f"only {len(tables)} {bootstrap.unit}s were tested: the interval is a rough one"
     hosts = _per_host(windows, predicted, len(classes))

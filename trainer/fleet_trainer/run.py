@@ -45,6 +45,6 @@ def run(job: Job, spec: JobSpec, hyper: Hyper) -> None:
     write_predictions(job.output_dir / "predictions.parquet", test, probabilities, dataset.classes)
     for name, metric in result["metrics"].items():
         say(
-            f"test {name} {metric['value']:.4f}  [{metric['low']:.4f}, {metric['high']:.4f}] over {metric['unit']}s"
+            f"test {name} {metric['value']:.4f}  [{metric['low']:.4f}, {metric['high']:.4f}] over {parts.unit}s"
         )
     say(f"worst host {result['worst_host']}; {time.monotonic() - began:.1f} s in all")

@@ -16,7 +16,7 @@ from fleet_trainer.models import MODELS
 class JobSpec(BaseModel):
     """Unknown further keys are tolerated, so that a newer server can talk to an older trainer."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     schema_version: Literal[1] = Field(alias="schema")
     job_id: str

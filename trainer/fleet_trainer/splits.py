@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fleet_trainer.errors import DataWrong
-from fleet_trainer.hyper import suggest
 
 if TYPE_CHECKING:
     from fleet_trainer.data import Dataset, Recording
@@ -38,8 +37,8 @@ def _by_host(dataset: Dataset, train_hosts: list[str]) -> Split:
     for host in train_hosts:
         if host not in known:
             raise DataWrong(
-                f"train_hosts names {host}, which was not recorded in {dataset.name}{suggest(host, known)}"
-                " (hosts of the data, not machines of the fleet)"
+                f"train_hosts names {host}, which was not recorded in {dataset.name} (train_hosts are hosts of the"
+                f" data, not machines of the fleet); it has {', '.join(sorted(known))}"
             )
     train = [recording for recording in dataset.recordings if recording.host in train_hosts]
     test = [recording for recording in dataset.recordings if recording.host not in train_hosts]

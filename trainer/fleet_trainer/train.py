@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fleet_trainer.windows import Windows
 
 PREDICT_BATCH = 512
+WARMUP = 0.2  # share of a phase in which the learning rate rises
 
 
 class Network(nn.Module):
@@ -119,8 +120,7 @@ def fit(hyper: NetHyper, task: Task) -> FittedNetwork:
     return FittedNetwork(network, hyper, task, device)
 
 
-# One loop that reads from top to bottom is the point, so it may be long.
-def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -> None:  # noqa: PLR0915
+def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -> None:  # noqa: PLR0915 - read in order
     """Run every phase; Stopped, after a checkpoint, at the step during which a stop was asked.
 
     A checkpoint holds all that the next step depends on, so a resumed run ends in the same bits.
@@ -128,9 +128,7 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
     job = task.job
     phases = hyper.phases()
     batch_size = min(hyper.batch_size, len(x))
-    per_epoch = (
-        len(x) // batch_size
-    )  # the last partial batch is left out: BatchNorm cannot take a single window
+    per_epoch = len(x) // batch_size  # no partial batch: BatchNorm cannot take a single window
     total = sum(phase.epochs for phase in phases) * per_epoch
     generator = torch.Generator().manual_seed(derived_seed(task.spec.seed, "order"))
     order = torch.empty(0, dtype=torch.int64)
@@ -143,8 +141,9 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
         job.phase(phase.name)
         optimiser = torch.optim.AdamW(network.parameters(), phase.lr, weight_decay=hyper.weight_decay)
         steps = phase.epochs * per_epoch
+        warmup = max(WARMUP, 2 / (steps + 1))  # torch divides by zero when a short run has no warm-up step
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, phase.lr, total_steps=steps + 1, pct_start=0.2
+            optimiser, phase.lr, total_steps=steps + 1, pct_start=warmup
         )
         step, loss_sum, right = 0, 0.0, 0
         if saved:
@@ -180,7 +179,7 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
                 mean = loss_sum / per_epoch
                 if not math.isfinite(mean):
                     raise TrainerError(
-                        f"the loss became {mean} in epoch {epoch + 1} of {phase.name}; lower hyper.lr"
+                        f"the loss became {mean} in {phase.name} epoch {epoch + 1}; lower hyper.lr"
                     )
                 curves = {"loss": mean}
                 if hits is not None:
@@ -207,9 +206,7 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
                 }
                 job.save(state, done + step)
             if stop:
-                raise Stopped(
-                    f"stopped at step {done + step} of {total}; a restart resumes from the checkpoint"
-                )
+                raise Stopped(f"stopped at step {done + step} of {total}; a restart resumes from there")
         done += steps
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class TransformerSsl(Transformer):
     """A transformer encoder, self-supervised by masked patches before it is trained."""
 
-    pretrain_epochs: int = Field(20, ge=1, le=100_000, description="passes of self-supervised training")
+    epochs: int = Field(15, ge=1, le=100_000, description="passes over the training windows, after those")
+    pretrain_epochs: int = Field(15, ge=1, le=100_000, description="passes of self-supervised training")
     pretrain_lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of those passes")
     mask_ratio: float = Field(0.5, gt=0, lt=1, description="share of the patches hidden")
 
