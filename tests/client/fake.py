@@ -1,4 +1,4 @@
-"""A small coordinator on a real socket: it answers from wire models that tests put into it, and keeps what it was asked."""
+"""A small coordinator on a real socket: answers from wire models put into it, and keeps what it was asked."""
 
 from __future__ import annotations
 
@@ -246,7 +246,9 @@ def a_plan(*, changed: bool) -> Plan:
 
 
 def an_explanation(job: JobView) -> Explanation:
-    refusal = Refusal(code="no_cuda", required="a CUDA GPU", offered="none", message="needs a CUDA GPU, has none")
+    refusal = Refusal(
+        code="no_cuda", required="a CUDA GPU", offered="none", message="needs a CUDA GPU, has none"
+    )
     fit = WorkerFit(worker="pi-garage", refusals=(refusal,))
     return Explanation(job_id=job.job_id, status=job.status, summary="no worker can take it", workers=(fit,))
 

@@ -8,7 +8,15 @@ import pytest
 from starlette.responses import Response
 
 from fleet_client import FleetClient
-from fleet_client.errors import BadAnswer, Conflict, NotAuthenticated, NotFound, Refused, Unavailable, Unreachable
+from fleet_client.errors import (
+    BadAnswer,
+    Conflict,
+    NotAuthenticated,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unreachable,
+)
 from fleet_client.follow import Piece, follow
 from fleet_protocol.logs import LogEnd, LogStart
 from fleet_protocol.states import JobStatus
@@ -151,7 +159,13 @@ async def test_a_log_is_read_by_offset(coordinator: Coordinator):
     coordinator.jobs, coordinator.log = [completed(1)], b"0123456789"
     async with client(coordinator) as fleet:
         chunk = await fleet.read_log("job 1", offset=4)
-    assert (chunk.attempt, chunk.offset, chunk.data, chunk.length, chunk.open) == (ATTEMPT, 4, b"456789", 10, False)
+    assert (chunk.attempt, chunk.offset, chunk.data, chunk.length, chunk.open) == (
+        ATTEMPT,
+        4,
+        b"456789",
+        10,
+        False,
+    )
 
 
 async def test_a_log_is_followed_from_start_to_end(coordinator: Coordinator):
@@ -171,6 +185,11 @@ async def test_following_outlives_a_broken_connection_without_gap_or_repeat(coor
         heard = [piece async for piece in follow(fleet, "job 1", on_break=broken.append)]
     pieces = [piece for piece in heard if isinstance(piece, Piece)]
     assert b"".join(piece.data for piece in pieces) == coordinator.log
-    assert [piece.offset for piece in pieces] == [sum(len(p.data) for p in pieces[:n]) for n in range(len(pieces))]
-    assert coordinator.take() == ["WS /v1/job/job 1/log?", f"WS /v1/job/job 1/log?offset=18&attempt={ATTEMPT}"]
+    assert [piece.offset for piece in pieces] == [
+        sum(len(p.data) for p in pieces[:n]) for n in range(len(pieces))
+    ]
+    assert coordinator.take() == [
+        "WS /v1/job/job 1/log?",
+        f"WS /v1/job/job 1/log?offset=18&attempt={ATTEMPT}",
+    ]
     assert len(broken) == 1

@@ -55,4 +55,4 @@ def fleet(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and ends the process: 0 ok, 1 refused or failed, 2 wrong usage, 3 no coordinator."""
     with sentences():
-        app(args=arguments)
+        app(args=arguments, prog_name="fleet")
