@@ -1,0 +1,159 @@
+"""The dashboard's program: the link to the coordinator, what is asked of it, and how the program ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from textual import on
+from textual.app import App
+from textual.binding import Binding
+from textual.timer import Timer
+
+from fleet_client.errors import NotAuthenticated, NotPermitted
+from fleet_tui.actions import Order, carry_out
+from fleet_tui.board import Board
+from fleet_tui.facts import Link
+from fleet_tui.inspector import Inspector, Need
+from fleet_tui.listings import Clock
+from fleet_tui.palette import THEME
+from fleet_tui.store import Frame, Store
+from fleet_tui.transport import Access, Coordinator, Waiting, follow_events
+from fleet_tui.widgets.dialogs import Confirm
+
+FLUSH_SECONDS = 0.1
+"""What arrives within it is drawn at once."""
+SETTLE_SECONDS = 0.15
+"""The cursor rests this long on a row before its log is asked for, so that scrolling past asks nothing."""
+
+
+class FleetTui(App[None], inherit_bindings=False):
+    """Jobs, failures and workers of one fleet, live."""
+
+    CSS = Board.LAYOUT
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS = [
+        Binding("ctrl+c", "quit", "quit", show=False, priority=True),
+        Binding("q", "quit", "quit"),
+    ]
+
+    def __init__(self, access: Access, *, clock: Clock = lambda: datetime.now(UTC)) -> None:
+        # With NO_COLOR Textual turns colours into greys; only in its ANSI mode it sends none at all.
+        super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
+        self.access, self.clock = access, clock
+        self.store = Store()
+        self.inspector = Inspector(self._inspected, self._text_grew)
+        self.board = Board(self.store, self.inspector, access, clock)
+        self.refusal: str | None = None
+        """Why the program had to end, for whoever started it."""
+        self._coordinator: Coordinator | None = None
+        self._flush_due = self._text_due = False
+        self._dropped = 0
+        self._needs: set[Need] = set()
+        self._asking: Timer | None = None
+
+    def on_load(self) -> None:
+        self.register_theme(THEME)
+        if not self.no_color:
+            self.theme = "fleet"
+        self.animation_level = "none"
+        for name in ("SIGTERM", "SIGHUP"):
+            with suppress(NotImplementedError, AttributeError):  # Windows has neither
+                asyncio.get_running_loop().add_signal_handler(getattr(signal, name), self.exit)
+
+    def get_default_screen(self) -> Board:
+        return self.board
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(lambda: self.run_worker(self._feed(), group="feed"))
+
+    async def _feed(self) -> None:
+        """The one link to the coordinator, for as long as the program runs and its token is accepted."""
+        while True:
+            try:
+                async with self.access.connect() as coordinator:
+                    self._coordinator = coordinator
+                    async for item in follow_events(coordinator, lambda: self.store.cursor):
+                        self._on_told(item)
+            except (NotAuthenticated, NotPermitted) as error:
+                if self.access.renew():
+                    continue
+                advice = error.next or "give this fleet's token in FLEET_TOKEN"
+                self.refusal = f"{self.access.url} does not accept the token: {error} Next: {advice}"
+                self.exit(return_code=1)
+                return
+
+    def _on_told(self, item: Frame | Waiting) -> None:
+        if isinstance(item, Waiting):
+            self.board.show_link(Link("lost", self.clock() + timedelta(seconds=item.seconds), item.why))
+            return
+        if self.board.link.state != "live":
+            self._needs.add("detail")
+            self.board.show_link(Link("live"))
+        self.store.apply(item, self.clock())
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due:
+            self._flush_due = True
+            self.set_timer(FLUSH_SECONDS, self._show_changes)
+
+    def _show_changes(self) -> None:
+        self._flush_due = False
+        self.board.show_changes(self.store.take_changes())
+
+    @on(Board.Selected)
+    def _on_selected(self, event: Board.Selected) -> None:
+        self._needs |= self.inspector.look_at(event.row)
+        self.board.draw_detail()
+        if self._needs:
+            if self._asking is not None:
+                self._asking.stop()
+            self._asking = self.set_timer(SETTLE_SECONDS, self._ask)
+
+    def _ask(self) -> None:
+        """Start what the selected job needs; each kind replaces its predecessor."""
+        if self._coordinator is None:
+            return
+        needs, self._needs = self._needs, set()
+        if "detail" in needs:
+            self.run_worker(self.inspector.load(self._coordinator), group="detail", exclusive=True)
+        if "log" in needs:
+            self.run_worker(self.inspector.follow(self._coordinator), group="log", exclusive=True)
+
+    def _inspected(self) -> None:
+        self.board.draw_detail()
+
+    def _text_grew(self, dropped: int) -> None:
+        self._dropped += dropped
+        if not self._text_due:
+            self._text_due = True
+            self.set_timer(FLUSH_SECONDS, self._show_text)
+
+    def _show_text(self) -> None:
+        self._text_due = False
+        dropped, self._dropped = self._dropped, 0
+        self.board.text_grew(dropped)
+
+    @on(Board.Ordered)
+    def _on_ordered(self, event: Board.Ordered) -> None:
+        """Ask before anything is changed; the ids are those of this moment, whatever moves meanwhile."""
+        order = event.order
+        self.push_screen(Confirm(order), lambda yes: self._on_answered(order, bool(yes)))
+
+    def _on_answered(self, order: Order, yes: bool) -> None:
+        if not yes:
+            self.board.say("nothing was changed")
+        elif self._coordinator is not None:
+            self.board.say(f"{order.verb} …")
+            self.run_worker(self._carry_out(self._coordinator, order), group="orders")
+
+    async def _carry_out(self, coordinator: Coordinator, order: Order) -> None:
+        outcome = await carry_out(coordinator, order)
+        for job in outcome.rows:
+            self.store.put(job)
+        self.board.say(outcome.sentence, ok=outcome.ok)
+        self._flush_soon()

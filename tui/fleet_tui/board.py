@@ -1,0 +1,337 @@
+"""The one screen: header, tabs, a list, the selected row's detail. Draws what the store says; asks nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.message import Message
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widgets import ContentSwitcher, Input
+
+from fleet_tui import facts, listings
+from fleet_tui.actions import READ_ONLY, Order, Verb, order_for
+from fleet_tui.inspector import Inspector
+from fleet_tui.keys import hints, key_list
+from fleet_tui.query import SORTS, FilterError, Query, Test, parse_filter
+from fleet_tui.store import Changes, JobRow, Store
+from fleet_tui.text import Line, joined, spread
+from fleet_tui.transport import Access
+from fleet_tui.widgets.detail import Detail
+from fleet_tui.widgets.dialogs import Help
+from fleet_tui.widgets.line import Lines
+from fleet_tui.widgets.pager import Pager
+from fleet_tui.widgets.rows import Rows
+
+View = Literal["jobs", "failures", "workers"]
+VIEWS: tuple[View, ...] = ("jobs", "failures", "workers")
+RESULT_SECONDS = 15.0
+TYPING_HINTS: Line = [("⏎", "accent"), (" keep the filter   ", "dim"), ("Esc", "accent"), (" drop it", "dim")]
+
+
+class Board(Screen[None], inherit_bindings=False):
+    """Three lists of one fleet. Says what was selected and what was ordered; the program does the rest."""
+
+    LAYOUT = """
+    #header, #tabs, #hints, #result { padding: 0 1; }
+    .tall #tabs { margin: 1 0; }
+    .tall #hints { margin: 1 0 0 0; }
+    #lists { height: 50%; }
+    Rows { height: 1fr; }
+    Rows, Pager { scrollbar-background: $background; scrollbar-background-hover: $background;
+                  scrollbar-background-active: $background; scrollbar-corner-color: $background; }
+    #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
+    #result { display: none; }
+    .opened #lists, .low Detail, .workers #rule, .workers #text { display: none; }
+    .opened Detail { display: block; }
+    """
+    BINDINGS = [
+        Binding("1", "view('jobs')", "jobs", show=False),
+        Binding("2", "view('failures')", "failures", show=False),
+        Binding("3", "view('workers')", "workers", show=False),
+        Binding("slash", "filter", "filter"),
+        Binding("s", "sort", "sort"),
+        Binding("S", "reverse", "reverse the order", show=False),
+        Binding("w", "why", "why / log"),
+        Binding("x", "order('cancel')", "cancel"),
+        Binding("r", "order('requeue')", "requeue"),
+        Binding("tab", "app.focus_next", "list or text", show=False),
+        Binding("escape", "step_out", "back", show=False),
+        Binding("question_mark", "help", "help"),
+    ]
+
+    @dataclass
+    class Selected(Message):
+        """The cursor is on this job now, or its row changed."""
+
+        row: JobRow | None
+
+    @dataclass
+    class Ordered(Message):
+        """To be confirmed, then carried out."""
+
+        order: Order
+
+    def __init__(self, store: Store, inspector: Inspector, access: Access, clock: listings.Clock) -> None:
+        super().__init__()
+        self.link = facts.Link()
+        self._store, self._inspector, self._access, self._clock = store, inspector, access, clock
+        self._view: View = "jobs"
+        self._typed: dict[View, str] = dict.fromkeys(VIEWS, "")
+        self._keep: Test = listings.EVERYTHING
+        self._sort, self._descending = "status", False
+        self._result_timer: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Lines(id="header")
+        yield Lines(id="tabs")
+        with ContentSwitcher(initial="jobs", id="lists"):
+            for view in VIEWS:
+                yield Rows(id=view)
+        yield Detail()
+        yield Lines(id="result")
+        yield Input(
+            id="filter", placeholder="name  state:failed  err~memory  age>2h  -model:gbt", compact=True
+        )
+        yield Lines(id="hints")
+
+    def on_mount(self) -> None:
+        self.set_interval(1.0, self._tick)
+        self.rows.focus()
+
+    @property
+    def rows(self) -> Rows:
+        return self.query_one(f"#{self._view}", Rows)
+
+    @property
+    def selected(self) -> JobRow | None:
+        return None if self._view == "workers" else self._store.jobs.get(self.rows.cursor or "")
+
+    def show_changes(self, changes: Changes) -> None:
+        """Draw what moved in the store, and nothing else."""
+        if changes.order or (changes.workers and self._view == "workers"):
+            self.relist()
+        else:
+            self.rows.redraw(changes.jobs)
+        if changes:
+            self._draw_header()
+            self.post_message(self.Selected(self.selected))
+
+    def show_link(self, link: facts.Link) -> None:
+        self.link = link
+        self._draw_header()
+        if self._store.cursor is None:
+            self.relist()
+
+    def say(self, sentence: str, *, ok: bool = True) -> None:
+        """The result line; it goes by itself."""
+        line = self.query_one("#result", Lines)
+        line.display = bool(sentence)
+        line.show([("✓ " if ok else "✗ ", "good" if ok else "bad"), (sentence, "plain")])
+        if self._result_timer is not None:
+            self._result_timer.stop()
+        if sentence:
+            self._result_timer = self.set_timer(RESULT_SECONDS, lambda: self.say(""))
+
+    def relist(self) -> None:
+        """Work the list out anew: rows, order, columns."""
+        listing = self._listing()
+        if self._store.cursor is None:
+            listing = listings.unconnected(listing, self._access.url, self.link.why)
+        # The list takes what all its rows need and at most half; a filter does not move what is below it.
+        lists = self.query_one("#lists")
+        room = self.query_one("#hints").region.y - lists.region.y
+        share = room if self.has_class("low") else room // 2
+        lists.styles.height = max(5, min(share, listing.total + 2))
+        self.rows.show(listing)
+        self._draw_tabs()
+
+    def _listing(self) -> listings.Listing:
+        def now() -> datetime:
+            return self._store.server_now(self._clock())
+
+        query = Query(self._keep, self._sort, self._descending)
+        match self._view:
+            case "jobs":
+                return listings.jobs_listing(self._store, query, now)
+            case "failures":
+                return listings.failures_listing(self._store, query, now)
+            case "workers":
+                return listings.workers_listing(self._store, self._typed["workers"], now)
+
+    def _tick(self) -> None:
+        self._draw_header()
+        self.rows.redraw()
+        self.draw_detail()
+
+    def _draw_header(self) -> None:
+        width = self.size.width - 2
+        link = facts.link_line(self.link, self._store.told_at, self._clock())
+        if self._access.read_only:
+            link = [("read-only · ", "dim"), *link]
+        self.query_one("#header", Lines).show(facts.header_line(self._store, link, width))
+
+    def _draw_tabs(self) -> None:
+        tabs, _ = facts.tabs_line(self._store, VIEWS, self._view)
+        typed = self._typed[self._view]
+        shown: Line = [(f"/{typed}", "accent")] if typed else []
+        order: Line = [(f"sort {self._sort}{' reversed' * self._descending}", "dim")] * (
+            self._view != "workers"
+        )
+        self.query_one("#tabs", Lines).show(
+            spread(tabs, joined(shown, order, gap="   "), self.size.width - 2)
+        )
+
+    def draw_detail(self) -> None:
+        """The lower half, for the row under the cursor."""
+        detail = self.query_one(Detail)
+        now = self._store.server_now(self._clock())
+        limit = 20 if self.has_class("opened") or self._view == "workers" else max(2, self.size.height // 7)
+        row, worker = self.selected, self._store.workers.get(self.rows.cursor or "")
+        if row is not None:
+            known = self._inspector.detail
+            lines = facts.job_facts(row, known, detail.size.width - 4)
+            detail.show_head(facts.job_title(row, known, now), row.job.job_id, lines[:limit])
+            if self._inspector.shows(row) == "why":
+                detail.show_text(self._inspector.why or (), "why")
+            else:
+                detail.show_text(self._inspector.log, "log", self._inspector.log_state)
+        elif worker is not None:
+            lines = facts.worker_facts(worker, self._store)
+            detail.show_head(facts.worker_title(worker, now), worker.worker, lines[:limit])
+        else:
+            detail.show_head([], "", [])
+            detail.show_text((), "")
+
+    def text_grew(self, dropped: int) -> None:
+        pager = self.query_one(Pager)
+        if pager.text is self._inspector.log:
+            pager.grown(dropped)
+        self.draw_detail()
+
+    def _draw_hints(self) -> None:
+        typing = isinstance(self.focused, Input)
+        line = TYPING_HINTS if typing else hints(self, self.size.width - 2)
+        self.query_one("#hints", Lines).show(line)
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.height < 16, "low")
+        self.set_class(self.size.height >= 30, "tall")
+        self.call_after_refresh(self._draw_all)
+
+    def _draw_all(self) -> None:
+        self._draw_header()
+        self.relist()
+        self.draw_detail()
+        self._draw_hints()
+
+    def on_descendant_focus(self) -> None:
+        self._draw_hints()
+
+    @on(Rows.Moved)
+    def _on_moved(self) -> None:
+        self.post_message(self.Selected(self.selected))
+
+    @on(Rows.Opened)
+    def _on_opened(self) -> None:
+        self.add_class("opened")
+        self.query_one(Pager).focus()
+        self.call_after_refresh(self.draw_detail)
+
+    @on(Pager.FollowChanged)
+    def _on_follow_changed(self) -> None:
+        self.draw_detail()
+
+    @on(Lines.Clicked, "#tabs")
+    def _on_tab_clicked(self, event: Lines.Clicked) -> None:
+        _, ends = facts.tabs_line(self._store, VIEWS, self._view)
+        for view, end in zip(VIEWS, ends, strict=True):
+            if event.x <= end:
+                self.action_view(view)
+                return
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that mean nothing in the list of workers are not offered there."""
+        return self._view != "workers" or action not in ("order", "why", "sort", "reverse")
+
+    def action_view(self, view: View) -> None:
+        self._view = view
+        self.query_one(ContentSwitcher).current = view
+        self.remove_class("opened")
+        self.set_class(view == "workers", "workers")
+        self.rows.focus()
+        self._set_filter(self._typed[view])
+        self._draw_hints()
+
+    def action_sort(self) -> None:
+        names = list(SORTS)
+        self._sort = names[(names.index(self._sort) + 1) % len(names)]
+        self.relist()
+
+    def action_reverse(self) -> None:
+        self._descending = not self._descending
+        self.relist()
+
+    def action_why(self) -> None:
+        if self.selected is not None:
+            self._inspector.choice = "log" if self._inspector.shows(self.selected) == "why" else "why"
+            self.draw_detail()
+
+    def action_help(self) -> None:
+        self.app.push_screen(Help(key_list(self)))
+
+    def action_order(self, verb: Verb) -> None:
+        ids = self.rows.marked or {self.rows.cursor or ""}
+        jobs = [row.job for job_id, row in self._store.jobs.items() if job_id in ids]
+        order = READ_ONLY if self._access.read_only else order_for(verb, jobs)
+        if isinstance(order, Order):
+            self.post_message(self.Ordered(order))
+        else:
+            self.say(order, ok=False)
+
+    def action_step_out(self) -> None:
+        """One step back: out of the typed filter, the opened detail, the text, the filter, the marks."""
+        field = self.query_one("#filter", Input)
+        if field.display:
+            field.value = ""
+            self._close_filter()
+        elif self.has_class("opened") or not self.rows.has_focus:
+            self.remove_class("opened")
+            self.rows.focus()
+        elif self._typed[self._view]:
+            self._set_filter("")
+        else:
+            self.rows.action_clear_marks()
+
+    def action_filter(self) -> None:
+        field = self.query_one("#filter", Input)
+        field.value = self._typed[self._view]
+        field.display = True
+        field.focus()
+
+    @on(Input.Changed, "#filter")
+    def _on_filter_typed(self, event: Input.Changed) -> None:
+        if event.input.display or not event.value:
+            self._set_filter(event.value)
+
+    @on(Input.Submitted, "#filter")
+    def _close_filter(self) -> None:
+        self.query_one("#filter", Input).display = False
+        self.rows.focus()
+
+    def _set_filter(self, text: str) -> None:
+        """Applied while it is typed; one that cannot be read changes nothing and says why."""
+        try:
+            self._keep = listings.EVERYTHING if self._view == "workers" else parse_filter(text)
+        except FilterError as error:
+            self.say(str(error), ok=False)
+            return
+        self.say("")
+        self._typed[self._view] = text
+        self.relist()
+        self.post_message(self.Selected(self.selected))

@@ -1,0 +1,254 @@
+"""What a row says in each column: pure text with a meaning (`Tone`), never a colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from fleet_protocol.jobs import JobView, Metric
+from fleet_protocol.states import AttemptStatus, JobStatus
+from fleet_protocol.workers import Progress, WorkerView
+from fleet_tui.query import since
+from fleet_tui.store import JobRow
+from fleet_tui.text import Line, Span, Tone, fit, line_width, one_line
+
+SUSPECT_AFTER = timedelta(seconds=60)
+"""A worker that went unheard for longer is shown as silent; only the coordinator's lease ends anything."""
+
+STATUS: dict[str, tuple[str, Tone]] = {
+    "pending": ("○", "dim"),
+    "claimed": ("◐", "accent"),
+    "running": ("●", "accent"),
+    "completed": ("✓", "good"),
+    "failed": ("✗", "bad"),
+    "cancelled": ("⊘", "dim"),
+    "released": ("↺", "dim"),
+    "lost": ("✗", "warn"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: `most` cells at most (None: the rest of the line), dropped when narrower than `since_width`."""
+
+    title: str
+    least: int
+    most: int | None
+    from_width: int = 0
+    right: bool = False
+
+
+JOB_COLUMNS = (
+    Column("STATUS", 11, 11),
+    Column("NAME", 12, 44),
+    Column("MODEL", 5, 15, from_width=92),
+    Column("MODE", 9, 9, from_width=108),
+    Column("WORKER", 6, 18, from_width=66),
+    Column("TIME", 6, 6, from_width=54, right=True),
+    Column("PROGRESS · RESULT", 19, None),
+)
+FAILURE_COLUMNS = (
+    Column("STATUS", 11, 11),
+    Column("NAME", 12, 44),
+    Column("TRIES", 5, 5, from_width=60, right=True),
+    Column("WORKER", 6, 18, from_width=66),
+    Column("AGO", 6, 6, right=True),
+    Column("ERROR", 17, None),
+)
+WORKER_COLUMNS = (
+    Column("STATE", 10, 10),
+    Column("NAME", 10, 30),
+    Column("JOBS", 5, 5, right=True),
+    Column("CORES", 5, 5, right=True),
+    Column("RAM", 9, 9, right=True),
+    Column("GPU", 4, 28),
+    Column("HEARD", 6, 6, right=True),
+    Column("OS", 5, 30, from_width=100),
+    Column("RUNNING", 10, None),
+)
+GAP = 2
+
+
+def layout(columns: tuple[Column, ...], wanted: list[int], width: int) -> list[int]:
+    """Each column's cells for a line of `width`, 0 where it is dropped.
+
+    `wanted` is what the rows would fill. The last column takes the rest; when that is too little, the
+    widest of the others gives way first.
+    """
+    sizes = [
+        0 if width < column.from_width else max(column.least, min(want, column.most or want))
+        for column, want in zip(columns, wanted, strict=True)
+    ]
+    rest = columns[-1].least
+    while (over := sum(sizes[:-1]) + GAP * sum(map(bool, sizes[:-1])) + rest - width) > 0:
+        widest = max(range(len(sizes) - 1), key=lambda index: sizes[index] - columns[index].least)
+        if sizes[widest] <= columns[widest].least:
+            break
+        sizes[widest] -= min(over, sizes[widest] - columns[widest].least)
+    sizes[-1] = max(0, width - sum(sizes[:-1]) - GAP * sum(map(bool, sizes[:-1])))
+    return sizes
+
+
+def laid_out(cells: list[Line], columns: tuple[Column, ...], sizes: list[int]) -> Line:
+    """One line: each cell in its column's width, `GAP` blanks between them."""
+    line: Line = []
+    for cell, column, size in zip(cells, columns, sizes, strict=True):
+        if size:
+            line += [*_filled(cell, size, right=column.right), (" " * GAP, "plain")]
+    return line[:-1]
+
+
+def _filled(cell: Line, size: int, *, right: bool) -> Line:
+    if len(cell) == 1:
+        return [(fit(cell[0][0], size, right=right), cell[0][1])]
+    filled: Line = []
+    for text, tone in cell:
+        room = size - line_width(filled)
+        filled.append((text if line_width([(text, tone)]) <= room else fit(text, room), tone))
+    return [*filled, (" " * max(0, size - line_width(filled)), "plain")]
+
+
+def duration(seconds: float) -> str:
+    """A length of time in at most six characters: `45s`, `3m12s`, `2h05m`, `3d04h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    return duration(max(0.0, (now - moment).total_seconds()))
+
+
+def figure(value: float) -> str:
+    """Four significant digits, without an exponent where that stays short."""
+    return f"{value:.3f}" if 0.001 <= abs(value) < 10 or value == 0 else f"{value:.4g}"
+
+
+def interval(metric: Metric) -> str:
+    """`0.894–0.929`, or nothing where none was estimated."""
+    if metric.low is None or metric.high is None:
+        return ""
+    return f"{figure(metric.low)}–{figure(metric.high)}"
+
+
+def metric_cell(job: JobView, width: int) -> Line:
+    """The headline metric with its interval; its name only where there is room for it."""
+    if not job.metrics:
+        return []
+    name, metric = next(iter(job.metrics.items()))
+    value: Line = [(figure(metric.value) + one_line(metric.unit), "strong")]
+    spread = interval(metric)
+    shown = [*value, (f"  {spread}", "dim")] if spread else value
+    named: Line = [*shown, (f"  {one_line(name)}", "dim")]
+    return named if line_width(named) <= width else shown
+
+
+def progress_cell(progress: Progress | None, width: int) -> Line:
+    """A bar with the share done, or the step where the total is unknown; the phase where it fits."""
+    if progress is None:
+        return []
+    phase = one_line(progress.phase or "")
+    if not progress.total:
+        text = f"step {progress.step}" if progress.step else ""
+        return [(text, "plain"), (f"  {phase}" if text else phase, "dim")]
+    share = min(1.0, max(0.0, progress.step / progress.total))
+    cells = max(4, min(20, width // 2 - 4))
+    halves = round(share * cells * 2)
+    done = "━" * (halves // 2) + "╸" * (halves % 2)
+    bar: Line = [(done, "accent"), ("─" * (cells - len(done)), "rule"), (f" {share:4.0%}", "plain")]
+    named: Line = [*bar, (f"  {phase}", "dim")]
+    return named if phase and line_width(named) <= width else bar
+
+
+def status_cell(status: JobStatus | AttemptStatus, *, silent: bool = False, stopping: bool = False) -> Line:
+    """Glyph and word, so that nothing is said by colour alone."""
+    glyph, tone = STATUS[status.value]
+    if stopping and status.value in ("claimed", "running"):
+        return [("◌ stopping", "warn")]
+    if silent:
+        return [("! silent", "warn")]
+    return [(f"{glyph} {status.value}", tone)]
+
+
+def is_silent(row: JobRow, worker: WorkerView | None, now: datetime) -> bool:
+    """The worker that trains it has gone unheard for so long that its figures are old."""
+    return row.job.status.is_active and worker is not None and now - worker.last_heard_at > SUSPECT_AFTER
+
+
+def job_cells(row: JobRow, worker: WorkerView | None, now: datetime, width: int) -> list[Line]:
+    """The cells of `JOB_COLUMNS`; `width` is the last one's."""
+    job = row.job
+    return [
+        status_cell(job.status, silent=is_silent(row, worker, now), stopping=job.cancel_requested),
+        [(one_line(job.name), "plain")],
+        [(one_line(job.model), "dim")],
+        [(one_line(job.mode), "dim")],
+        [(one_line(job.worker or "–"), "plain" if job.status.is_active else "dim")],
+        [(duration(since(row, now)), "plain" if job.status.is_active else "dim")],
+        outcome_cell(row, width),
+    ]
+
+
+def outcome_cell(row: JobRow, width: int) -> Line:
+    """What matters most of a job now: how far it is, its headline metric, its error, or why it waits."""
+    reason = one_line(row.reason)
+    match row.job.status:
+        case JobStatus.COMPLETED:
+            return metric_cell(row.job, width) or [("no metrics", "dim")]
+        case JobStatus.RUNNING | JobStatus.CLAIMED if not row.job.cancel_requested:
+            return progress_cell(row.progress, width) or [(reason, "dim")]
+        case JobStatus.FAILED:
+            return [(reason or "no reason was given", "bad")]
+        case _:
+            return [(reason, "dim")]
+
+
+def failure_cells(row: JobRow, now: datetime) -> list[Line]:
+    job = row.job
+    return [
+        status_cell(job.status),
+        [(one_line(job.name), "plain")],
+        [(str(job.attempts), "dim")],
+        [(one_line(job.worker or "–"), "dim")],
+        [(ago(job.finished_at or job.updated_at, now), "dim")],
+        [(one_line(row.reason) or "no reason was given", "bad")],
+    ]
+
+
+def worker_state(worker: WorkerView, now: datetime) -> Span:
+    if not worker.live:
+        return "✗ lost", "bad"
+    if worker.draining:
+        return "◌ draining", "warn"
+    if now - worker.last_heard_at > SUSPECT_AFTER:
+        return "! silent", "warn"
+    return ("● busy", "accent") if worker.running else ("○ idle", "good")
+
+
+def gpu_text(worker: WorkerView) -> str:
+    gpus = worker.capability.gpus
+    if not gpus:
+        return "–"
+    count = f"{len(gpus)}× " if len(gpus) > 1 else ""
+    return one_line(f"{count}{gpus[0].name} {gpus[0].vram_gib:.0f} GiB")
+
+
+def worker_cells(worker: WorkerView, names: list[str], now: datetime) -> list[Line]:
+    """The cells of `WORKER_COLUMNS`; `names` are the jobs that run there."""
+    able = worker.capability
+    return [
+        [worker_state(worker, now)],
+        [(one_line(worker.name), "plain")],
+        [(f"{len(worker.running)}/{able.max_jobs}", "plain" if worker.running else "dim")],
+        [(str(able.cores), "dim")],
+        [(f"{able.ram_gib:.0f} GiB", "dim")],
+        [(gpu_text(worker), "dim")],
+        [(ago(worker.last_heard_at, now), "plain" if worker.live else "bad")],
+        [(one_line(able.os), "dim")],
+        [(", ".join(one_line(name) for name in names), "plain")],
+    ]

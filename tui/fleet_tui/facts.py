@@ -1,0 +1,205 @@
+"""What is told of one job, one worker and the link, beside the lists: pure lines of text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet_protocol.jobs import AttemptView, Explanation, JobDetail, Needs
+from fleet_protocol.states import JobStatus
+from fleet_protocol.workers import WorkerView
+from fleet_tui.cells import STATUS, ago, duration, figure, interval, progress_cell, status_cell, worker_state
+from fleet_tui.query import since
+from fleet_tui.store import JobRow, Store
+from fleet_tui.text import Line, joined, line_width, one_line, plain, spread, wrapped
+
+LABEL = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How the dashboard is connected: since when it is not, and when it tries again."""
+
+    state: str = "connecting"
+    """`connecting`, `live` or `lost`."""
+    retry_at: datetime | None = None
+    why: str = ""
+
+
+def link_line(link: Link, told_at: datetime | None, at: datetime) -> Line:
+    """`● live`, or that it is not and how old the data is."""
+    if link.state == "live":
+        return [("● live", "good")]
+    age: Line = [(f" · data {ago(told_at, at)} old", "dim")] if told_at else []
+    if link.state == "lost" and link.retry_at and link.retry_at > at:
+        return [(f"○ reconnecting in {(link.retry_at - at).total_seconds():.0f}s", "warn"), *age]
+    return [("◌ connecting", "warn"), *age]
+
+
+def header_line(store: Store, link: Line, width: int) -> Line:
+    """Whose fleet, how many jobs in which status, and the link at the right edge."""
+    name: Line = [("fleet", "accent"), (f" {one_line(store.fleet)}", "strong")]
+    left = joined(name, counts_line(store, short=False), gap="    ")
+    if line_width(left) + line_width(link) + 2 > width:
+        left = joined(name, counts_line(store, short=True))
+    return spread(left, link, width)
+
+
+def tabs_line(store: Store, views: Sequence[str], active: str) -> tuple[Line, list[int]]:
+    """The lists with how much is in each, and the cell at which each tab ends."""
+    sizes = {
+        "jobs": len(store.jobs),
+        "failures": store.counts()[JobStatus.FAILED],
+        "workers": len(store.workers),
+    }
+    line: Line = []
+    ends: list[int] = []
+    for number, view in enumerate(views, 1):
+        at = view == active
+        line += [(f"{number} ", "accent" if at else "dim"), (view.capitalize(), "strong" if at else "plain")]
+        line.append((f" {sizes[view]}    ", "dim"))
+        ends.append(line_width(line) - 3)
+    return line, ends
+
+
+COUNTED = (
+    JobStatus.RUNNING,
+    JobStatus.CLAIMED,
+    JobStatus.PENDING,
+    JobStatus.FAILED,
+    JobStatus.CANCELLED,
+    JobStatus.COMPLETED,
+)
+
+
+def counts_line(store: Store, *, short: bool) -> Line:
+    """How many jobs are in each status that any is in; without words where it is narrow."""
+    counts = store.counts()
+    parts: list[Line] = []
+    for status in COUNTED:
+        if counts[status]:
+            glyph, tone = STATUS[status.value]
+            parts.append([(f"{glyph} {counts[status]}" + ("" if short else f" {status.value}"), tone)])
+    return joined(*parts, gap="  " if short else "   ")
+
+
+def job_title(row: JobRow, detail: JobDetail | None, now: datetime) -> Line:
+    """Name, status, where, which attempt, how long."""
+    job = row.job
+    parts = [one_line(job.worker)] if job.worker else []
+    if job.attempts:
+        of = f" of {detail.max_attempts}" if detail else ""
+        parts.append(f"attempt {job.attempts}{of}")
+    parts.append(TIMED[job.status] + duration(since(row, now)))
+    status = status_cell(job.status, stopping=job.cancel_requested)
+    return joined([(one_line(job.name), "strong")], status, [(" · ".join(parts), "dim")])
+
+
+TIMED = {
+    JobStatus.PENDING: "waits ",
+    JobStatus.CLAIMED: "",
+    JobStatus.RUNNING: "",
+    JobStatus.COMPLETED: "took ",
+    JobStatus.FAILED: "ran ",
+    JobStatus.CANCELLED: "ended after ",
+}
+
+
+def job_facts(row: JobRow, detail: JobDetail | None, width: int) -> list[Line]:
+    """Labelled lines, the most important first."""
+    lines = _reason_lines(row, width)
+    job = row.job
+    if job.status.is_active and row.progress:
+        lines.append(_fact("progress", progress_cell(row.progress, width - LABEL)))
+    if job.metrics:
+        metrics = [
+            [(f"{one_line(name)} ", "dim"), (figure(metric.value) + one_line(metric.unit), "plain")]
+            + ([(f" {interval(metric)}", "dim")] if interval(metric) else [])
+            for name, metric in job.metrics.items()
+        ]
+        lines.append(_fact("metrics", joined(*metrics, gap="   ")))  # type: ignore[arg-type]
+    if detail is None:
+        return [*lines, _fact("model", [(one_line(f"{job.model} · {job.mode}"), "plain")])]
+    spec = detail.spec
+    if len(detail.history) > 1 or (detail.history and not job.status.is_active):
+        lines.append(_fact("attempts", joined(*map(_attempt, detail.history[-5:]), gap="   ")))
+    what = (
+        f"{job.model} · {job.mode} · split {spec.split_recipe} · seed {spec.seed} · priority {spec.priority}"
+    )
+    lines.append(_fact("model", [(one_line(what), "plain")]))
+    if spec.hyper:
+        settings = "  ".join(f"{key}={json.dumps(value)}" for key, value in spec.hyper.items())
+        lines.append(_fact("hyper", [(one_line(settings), "plain")]))
+    lines.append(_fact("needs", [(one_line(needs_text(spec.needs)), "plain")]))
+    if detail.artifact_path:
+        lines.append(_fact("artifact", [(one_line(detail.artifact_path), "plain")]))
+    return lines
+
+
+def _reason_lines(row: JobRow, width: int) -> list[Line]:
+    if not row.reason:
+        return []
+    label, tone = ("error", "bad") if row.job.status is JobStatus.FAILED else ("why", "warn")
+    texts = wrapped(plain(row.reason.replace("\n", " ")), width - LABEL)[:3]
+    return [_fact(label if at == 0 else "", [(text, tone)]) for at, text in enumerate(texts)]  # type: ignore[list-item]
+
+
+def _fact(label: str, value: Line) -> Line:
+    return [(f"{label:<{LABEL}}", "dim"), *value]
+
+
+def _attempt(attempt: AttemptView) -> Line:
+    exit_code = f" exit {attempt.exit_code}" if attempt.exit_code else ""
+    word = status_cell(attempt.status)
+    return [(f"{attempt.number} ", "dim"), *word, (f" {one_line(attempt.worker)}{exit_code}", "dim")]
+
+
+def needs_text(needs: Needs) -> str:
+    """`CUDA with 12 GiB, 4 GiB RAM, 1 core, not on pi`."""
+    parts = []
+    if needs.require_cuda or needs.prefer_cuda:
+        vram = f" with {needs.min_vram_gib:g} GiB" if needs.min_vram_gib else ""
+        parts.append(f"CUDA{vram}" + ("" if needs.require_cuda else " preferred"))
+    parts += [f"{needs.min_ram_gib:g} GiB RAM", f"{needs.min_cores} core" + "s" * (needs.min_cores != 1)]
+    if needs.allowed_hosts:
+        parts.append("only on " + " ".join(needs.allowed_hosts))
+    if needs.denied_hosts:
+        parts.append("not on " + " ".join(needs.denied_hosts))
+    return ", ".join(parts)
+
+
+def why_text(explanation: Explanation) -> list[str]:
+    """The one sentence, then each worker and what stands between it and the job."""
+    lines = [plain(explanation.summary), ""]
+    width = max((len(fit.worker) for fit in explanation.workers), default=0)
+    for fit in explanation.workers:
+        name = one_line(fit.worker).ljust(width)
+        reasons = [one_line(refusal.message) for refusal in fit.refusals] or ["could take it now"]
+        lines += [f"{name if at == 0 else ' ' * width}  {reason}" for at, reason in enumerate(reasons)]
+    return lines
+
+
+def worker_title(worker: WorkerView, now: datetime) -> Line:
+    heard = f"heard {ago(worker.last_heard_at, now)} ago"
+    return joined([(one_line(worker.name), "strong")], [worker_state(worker, now)], [(heard, "dim")])
+
+
+def worker_facts(worker: WorkerView, store: Store) -> list[Line]:
+    able = worker.capability
+    running = [store.jobs[job_id].job.name for job_id in worker.running if job_id in store.jobs]
+    gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB ({gpu.kind})" for gpu in able.gpus) or "none"
+    commit = (
+        f" · commit {able.git_commit[:10]}{' with changes' * bool(able.git_dirty)}" if able.git_commit else ""
+    )
+    facts = {
+        "running": ", ".join(running) or "nothing",
+        "models": " ".join(able.models) or "none",
+        "gpu": gpus,
+        "machine": f"{able.cores} cores · {able.ram_gib:.1f} GiB RAM · {able.os}"
+        + f" · {able.cpu}" * bool(able.cpu),
+        "software": f"fleet {worker.version} · Python {able.python or '?'} · torch {able.torch or 'none'}{commit}",
+        "about": worker.description,
+    }
+    return [_fact(label, [(one_line(text), "plain")]) for label, text in facts.items() if text]

@@ -1,0 +1,97 @@
+"""Follows one selected job: its details, why it is where it is, and its log. No Textual here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from fleet_client.errors import FleetError, NotFound
+from fleet_protocol.jobs import JobDetail
+from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.states import JobStatus
+from fleet_tui.facts import why_text
+from fleet_tui.log import LogText
+from fleet_tui.store import JobRow
+from fleet_tui.transport import Coordinator, Waiting, follow_log
+
+Need = Literal["detail", "log"]
+Shown = Literal["log", "why"]
+
+
+class Inspector:
+    """What is known of the selected job beyond its row. `changed` and `grown` say when to draw again."""
+
+    def __init__(self, changed: Callable[[], None], grown: Callable[[int], None]) -> None:
+        self._changed, self._grown = changed, grown
+        self.job_id: str | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is known of the job that is looked at from now on."""
+        self.detail: JobDetail | None = None
+        self.why: list[str] | None = None
+        self.log = LogText()
+        self.log_state = ""
+        """In a word or a sentence: `live`, `complete`, why there is none, or when it goes on."""
+        self.choice: Shown | None = None
+        """What the operator asked to see; None leaves it to the job's status."""
+        self._seen: tuple[object, ...] = ()
+        self._attempt: str | None = None
+
+    def look_at(self, row: JobRow | None) -> set[Need]:
+        """Turn to this row, or to its new state; returns what has to be asked for."""
+        needs: set[Need] = set()
+        job_id = row.job.job_id if row else None
+        if job_id != self.job_id:
+            self.job_id = job_id
+            self.forget()
+            needs = {"log"} if job_id else set()
+        if row is None:
+            return needs
+        seen = (row.job.version, row.job.status, row.waiting)
+        if seen != self._seen:
+            self._seen = seen
+            needs.add("detail")
+        if row.job.attempt is not None and row.job.attempt != self._attempt:
+            self._attempt, self.log, self.log_state = row.job.attempt, LogText(), ""
+            needs.add("log")
+        return needs
+
+    def shows(self, row: JobRow) -> Shown:
+        return self.choice or ("why" if row.job.status is JobStatus.PENDING else "log")
+
+    async def load(self, coordinator: Coordinator) -> None:
+        """The job's details and the explanation; without an answer the row alone is shown."""
+        if self.job_id is None:
+            return
+        try:
+            self.detail = await coordinator.job(self.job_id)
+            self._changed()
+            self.why = why_text(await coordinator.explain(self.job_id))
+        except FleetError as error:
+            self.why = self.why or [str(error), *([error.next] if error.next else [])]
+        self._changed()
+
+    async def follow(self, coordinator: Coordinator) -> None:
+        """The log of the current attempt, else of the last one, until it is complete."""
+        if self.job_id is None:
+            return
+        try:
+            async for item in follow_log(coordinator, self.job_id):
+                match item:
+                    case LogStart():
+                        self._attempt, self.log_state = item.attempt, "live"
+                    case bytes():
+                        self.log_state = "live"
+                        self._grown(self.log.feed(item))
+                        continue
+                    case LogEnd():
+                        self.log_state = "complete"
+                    case Waiting():
+                        self.log_state = f"interrupted, again in {item.seconds:.0f}s"
+                self._changed()
+        except NotFound:
+            self.log_state = "no attempt yet"
+        except FleetError as error:
+            self.log_state = str(error)
+        self._changed()

@@ -1,0 +1,179 @@
+"""Which rows to show and in which order. Pure: rows and the time in, ids out.
+
+The filter's words are all required: `text` (in name, id, model, worker or reason), `field:text`,
+`field~regex`, `field>number`, `field<number`; a comma means or, a leading `-` means not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet_protocol.states import JobStatus
+from fleet_tui.store import JobRow
+
+Test = Callable[[JobRow, datetime], bool]
+
+
+class FilterError(ValueError):
+    """A filter that cannot be read; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A line of a list that stands for the rows below it."""
+
+    title: str
+    count: int
+
+
+Entry = str | Heading
+"""A row's id, or a heading."""
+
+TEXTS: dict[str, Callable[[JobRow], str]] = {
+    "name": lambda row: row.job.name,
+    "id": lambda row: row.job.job_id,
+    "state": lambda row: row.job.status.value,
+    "model": lambda row: row.job.model,
+    "mode": lambda row: row.job.mode,
+    "worker": lambda row: row.job.worker or "",
+    "err": lambda row: row.reason,
+}
+ANYWHERE = ("name", "id", "model", "worker", "err")
+
+
+def since(row: JobRow, now: datetime) -> float:
+    """Seconds: how long a job has waited, runs, or took."""
+    job = row.job
+    begun = (job.started_at or job.queued_at) if row.job.status != JobStatus.PENDING else job.queued_at
+    ended = job.finished_at if job.status.is_terminal else None
+    return max(0.0, ((ended or now) - begun).total_seconds())
+
+
+def headline(row: JobRow) -> float | None:
+    return next((metric.value for metric in row.job.metrics.values()), None)
+
+
+NUMBERS: dict[str, Callable[[JobRow, datetime], float | None]] = {
+    "age": since,
+    "metric": lambda row, _: headline(row),
+    "priority": lambda row, _: row.job.priority,
+    "attempts": lambda row, _: row.job.attempts,
+}
+ALIASES = {"status": "state", "reason": "err", "error": "err", "attempt": "attempts", "prio": "priority"}
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+WORD = re.compile(r"^(?P<no>-?)(?P<field>[a-z]+)(?P<op>[:~<>])(?P<value>.*)$")
+
+
+def parse_filter(text: str) -> Test:
+    """A test for rows; FilterError when a field, a number or a regular expression cannot be understood."""
+    tests = [_parse_word(word) for word in text.split()]
+    return lambda row, now: all(test(row, now) for test in tests)
+
+
+def _parse_word(word: str) -> Test:
+    match = WORD.match(word)
+    if match is None:
+        wanted = word.removeprefix("-").lower()
+        bare: Test = lambda row, _: any(wanted in TEXTS[field](row).lower() for field in ANYWHERE)  # noqa: E731
+        return _inverted(bare) if word.startswith("-") and wanted else bare
+    field = ALIASES.get(match["field"], match["field"])
+    if match["op"] in "<>":
+        test = _number_test(field, match["op"], match["value"])
+    else:
+        test = _text_test(field, match["op"], match["value"])
+    return _inverted(test) if match["no"] else test
+
+
+def _inverted(test: Test) -> Test:
+    return lambda row, now: not test(row, now)
+
+
+def _text_test(field: str, operator: str, value: str) -> Test:
+    if field not in TEXTS:
+        raise FilterError(f"no field {field!r}; there are {', '.join((*TEXTS, *NUMBERS))}")
+    get = TEXTS[field]
+    if operator == "~":
+        try:
+            pattern = re.compile(value, re.IGNORECASE)
+        except re.error as error:
+            raise FilterError(f"{value!r} is no regular expression: {error}") from error
+        return lambda row, _: pattern.search(get(row)) is not None
+    wanted = [part for part in value.lower().split(",") if part]
+    return lambda row, _: any(part in get(row).lower() for part in wanted) if wanted else True
+
+
+def _number_test(field: str, operator: str, value: str) -> Test:
+    if field not in NUMBERS:
+        raise FilterError(f"{field!r} is no number; numbers are {', '.join(NUMBERS)}")
+    if not value:
+        return lambda row, now: True
+    match = re.fullmatch(r"(-?\d*\.?\d+)([smhd]?)", value)
+    if match is None:
+        raise FilterError(f"{value!r} is no number (age takes 90s, 5m, 2h, 1d)")
+    get, limit = NUMBERS[field], float(match[1]) * UNITS[match[2]]
+
+    def compare(row: JobRow, now: datetime) -> bool:
+        number = get(row, now)
+        return number is not None and (number > limit if operator == ">" else number < limit)
+
+    return compare
+
+
+ATTENTION = (
+    JobStatus.RUNNING,
+    JobStatus.CLAIMED,
+    JobStatus.FAILED,
+    JobStatus.PENDING,
+    JobStatus.CANCELLED,
+    JobStatus.COMPLETED,
+)
+"""What an operator wants to see first."""
+
+SortKey = Callable[[JobRow], tuple[object, ...]]
+SORTS: dict[str, SortKey] = {
+    "status": lambda row: (ATTENTION.index(row.job.status),),
+    "name": lambda row: (row.job.name,),
+    "model": lambda row: (row.job.model, row.job.mode),
+    "worker": lambda row: (row.job.worker is None, row.job.worker or ""),
+    "metric": lambda row: (headline(row) is None, -(headline(row) or 0.0)),
+    "updated": lambda row: (-row.job.updated_at.timestamp(),),
+}
+"""Orders by name; rows that are equal in one stay in the order of the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a list shows: rows that pass `keep`, in the order `sort`, under headings by `group`."""
+
+    keep: Test
+    sort: str = "status"
+    descending: bool = False
+    group: Callable[[JobRow], str] | None = None
+
+    def run(self, rows: Iterable[JobRow], now: datetime) -> list[Entry]:
+        kept = [row for row in rows if self.keep(row, now)]
+        kept.sort(key=lambda row: (-row.job.priority, row.job.queued_at, row.job.name, row.job.job_id))
+        kept.sort(key=SORTS[self.sort], reverse=self.descending)
+        if self.group is None:
+            return [row.job.job_id for row in kept]
+        return grouped(kept, self.group)
+
+
+def grouped(rows: Iterable[JobRow], group: Callable[[JobRow], str]) -> list[Entry]:
+    """Rows under headings, the largest group first, each group in the order of `rows`."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(group(row), []).append(row.job.job_id)
+    entries: list[Entry] = []
+    for title, ids in sorted(groups.items(), key=lambda item: -len(item[1])):
+        entries += [Heading(title, len(ids)), *ids]
+    return entries
+
+
+def fingerprint(row: JobRow) -> str:
+    """An error without what differs from one job to the next: numbers, addresses, paths."""
+    first = row.reason.strip().splitlines()[0] if row.reason.strip() else "no reason was given"
+    return re.sub(r"0x[0-9a-f]+|\d[\d.,]*|(?<=[\s'\"])/[^\s'\"]+", "…", first)

@@ -1,0 +1,147 @@
+"""The fleet as the coordinator last told it: a snapshot, then rows replaced by events.
+
+There is no transition logic here: each event carries the row after it. `apply` is a fold, so any way of
+cutting the same history into frames and reconnects gives the same rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from fleet_protocol.events import Event, EventsFrame, LiveFrame, SnapshotFrame
+from fleet_protocol.jobs import JobView
+from fleet_protocol.states import JobStatus
+from fleet_protocol.workers import Progress, WorkerView
+
+Frame = SnapshotFrame | EventsFrame | LiveFrame
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job, with what is true of it now and not part of its history."""
+
+    job: JobView
+    progress: Progress | None = None
+    waiting: str | None = None
+    """Why a pending job waits, newer than `job.reason`; None while nothing newer was told."""
+
+    @property
+    def reason(self) -> str:
+        """Why it failed, waits or is being stopped; empty where there is nothing to say."""
+        if self.waiting is not None:
+            return self.waiting
+        return self.job.reason or ""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What moved since it was last taken."""
+
+    jobs: set[str] = field(default_factory=set)
+    """Ids of rows that look different now."""
+    order: bool = False
+    """Rows came, went or changed status: lists have to be worked out again."""
+    workers: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs) or self.order or self.workers
+
+
+class Store:
+    """Rows by id. Fed with frames in the order in which they arrive; never asks anything itself."""
+
+    def __init__(self) -> None:
+        self.fleet = ""
+        self.cursor: int | None = None
+        """The last event that is in the rows; None before the first snapshot."""
+        self.jobs: dict[str, JobRow] = {}
+        self.workers: dict[str, WorkerView] = {}
+        self.told_at: datetime | None = None
+        """When the last frame arrived, by this machine's clock."""
+        self._ahead = timedelta()
+        self._changes = Changes()
+
+    def apply(self, frame: Frame, at: datetime) -> None:
+        """Fold one frame that arrived `at` (this machine's clock)."""
+        self.told_at = at
+        match frame:
+            case SnapshotFrame():
+                self._replace_all(frame)
+                self._ahead = frame.server_time - at
+            case EventsFrame():
+                for event in frame.events:
+                    self._apply_event(event)
+                self.cursor = max(self.cursor or 0, frame.cursor)
+            case LiveFrame():
+                self._apply_live(frame)
+                self._ahead = frame.server_time - at
+
+    def put(self, job: JobView) -> None:
+        """A row from elsewhere, such as an action's answer; an older one than ours is ignored."""
+        known = self.jobs.get(job.job_id)
+        if known is not None and job.version < known.job.version:
+            return
+        same_attempt = known is not None and known.job.attempt == job.attempt and job.status.is_active
+        still_waits = known is not None and known.job.status is job.status is JobStatus.PENDING
+        self.jobs[job.job_id] = JobRow(
+            job=job,
+            progress=known.progress if known is not None and same_attempt else None,
+            waiting=known.waiting if known is not None and still_waits else None,
+        )
+        self._changes.jobs.add(job.job_id)
+        self._changes.order = True
+
+    def take_changes(self) -> Changes:
+        taken, self._changes = self._changes, Changes()
+        return taken
+
+    def server_now(self, at: datetime) -> datetime:
+        """The coordinator's time when this machine's clock says `at`; ages are counted by it."""
+        return at + self._ahead
+
+    def counts(self) -> Counter[JobStatus]:
+        return Counter(row.job.status for row in self.jobs.values())
+
+    def worker_named(self, name: str | None) -> WorkerView | None:
+        """The worker of that name; of several (an older one of the same name), the one heard last."""
+        named = [worker for worker in self.workers.values() if worker.name == name]
+        return max(named, key=lambda worker: worker.last_heard_at, default=None)
+
+    def _replace_all(self, frame: SnapshotFrame) -> None:
+        self.fleet, self.cursor = frame.fleet, frame.cursor
+        self._changes = Changes(
+            jobs={*self.jobs, *(job.job_id for job in frame.jobs)}, order=True, workers=True
+        )
+        self.jobs = {job.job_id: JobRow(job) for job in frame.jobs}
+        self.workers = {worker.worker: worker for worker in frame.workers}
+
+    def _apply_event(self, event: Event) -> None:
+        if self.cursor is not None and event.event <= self.cursor:
+            return
+        self.cursor = event.event
+        if event.job is not None:
+            self.put(event.job)
+        if event.worker is not None:
+            self.workers[event.worker.worker] = event.worker
+            self._changes.workers = True
+
+    def _apply_live(self, frame: LiveFrame) -> None:
+        for job_id, progress in frame.progress.items():
+            row = self.jobs.get(job_id)
+            if row is not None and row.job.status.is_active and row.progress != progress:
+                self._update(replace(row, progress=progress))
+        for job_id, sentence in frame.waiting.items():
+            row = self.jobs.get(job_id)
+            if row is not None and row.job.status is JobStatus.PENDING and row.waiting != sentence:
+                self._update(replace(row, waiting=sentence))
+        for worker_id, heard_at in frame.heard.items():
+            worker = self.workers.get(worker_id)
+            if worker is not None and heard_at > worker.last_heard_at:
+                self.workers[worker_id] = worker.model_copy(update={"last_heard_at": heard_at})
+                self._changes.workers = True
+
+    def _update(self, row: JobRow) -> None:
+        self.jobs[row.job.job_id] = row
+        self._changes.jobs.add(row.job.job_id)

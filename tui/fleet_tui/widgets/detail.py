@@ -1,0 +1,52 @@
+"""The lower half: what is known of the selected row, and its log or why it waits."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from fleet_tui.listings import Text
+from fleet_tui.text import Line, line_width
+from fleet_tui.widgets.line import Lines
+from fleet_tui.widgets.pager import Pager
+
+
+def ruled(left: Line, right: Line, width: int) -> Line:
+    """A thin rule with something written into its left and its right end."""
+    head: Line = [("── ", "rule"), *left, (" ", "plain")]
+    tail: Line = [(" ", "plain"), *right, (" ──", "rule")] if right else []
+    if line_width(head) + line_width(tail) > width:
+        tail = []
+    return [*head, ("─" * max(0, width - line_width(head) - line_width(tail)), "rule"), *tail]
+
+
+class Detail(Vertical):
+    """Title, facts and text of one row; knows nothing of where they come from."""
+
+    DEFAULT_CSS = """
+    Detail { height: 1fr; }
+    Detail > #facts { padding: 0 0 0 2; }
+    Detail > Pager { height: 1fr; padding: 0 0 0 1; }
+    """
+
+    def compose(self) -> ComposeResult:
+        yield Lines(id="title")
+        yield Lines(id="facts")
+        yield Lines(id="rule")
+        yield Pager(id="text")
+
+    def show_head(self, title: Line, name: str, facts: list[Line]) -> None:
+        lines = self.query_one("#facts", Lines)
+        lines.styles.height = len(facts)
+        lines.show(*facts)
+        self.query_one("#title", Lines).show(ruled(title, [(name, "dim")] * bool(name), self.size.width))
+
+    def show_text(self, text: Text, label: str, state: str = "") -> None:
+        """`text` below its rule; a log is followed, unless its reader has scrolled up."""
+        pager = self.query_one(Pager)
+        if pager.text is not text and pager.text != text:
+            pager.show(text, follow=label == "log")
+        shown: Line = [("following" if state == "live" else state, "dim")] if state else []
+        if label == "log" and not pager.following:
+            shown = [(f"line {pager.bottom} of {len(text)} · f follows", "warn")]
+        self.query_one("#rule", Lines).show(ruled([(label, "dim")], shown, self.size.width))
