@@ -16,6 +16,7 @@ from fleet_client.demo.programs import address, environment, kept, start
 from fleet_client.demo.show import first
 from fleet_client.demo.story import Story, newest_line
 from fleet_client.demo.verdict import MEANT, is_settled, surprises, told
+from fleet_client.errors import FleetError
 from fleet_protocol.jobs import Explanation, JobView, Refusal, WorkerFit
 from fleet_protocol.states import JobStatus
 from tests.client.fake import (
@@ -211,4 +212,5 @@ async def test_a_coordinator_that_does_not_start_is_quoted(modules: Path):
 
 def test_the_first_of_many_errors_is_told():
     deep = DemoFailed("deep")
-    assert first(ExceptionGroup("", [ExceptionGroup("", [deep]), DemoFailed("other")])) is deep
+    nested: BaseExceptionGroup[FleetError] = ExceptionGroup("", [deep])
+    assert first(nested) is deep

@@ -77,7 +77,7 @@ def print_plan(plan: Plan, done: str) -> None:
         for entry in shown
     ]
     if rows:
-        out.print(table(("", "", "", "", "remark"), rows, wrap="remark", headed=False))
+        out.print(table(("mark", "category", "id", "name", "remark"), rows, fold=("name", "remark")))
     counts = {
         category: plan.count(category) for category in dict.fromkeys(one.category for one in plan.entries)
     }
@@ -126,7 +126,7 @@ def report(manifest: Manifest | None, problems: tuple[ManifestProblem, ...], *, 
         return
     if jobs:
         rows = [(job.job_id, job.name, job.model, job.mode) for job in jobs]
-        console().print(table(("ID", "NAME", "MODEL", "MODE"), rows, wrap="NAME"))
+        console().print(table(("ID", "NAME", "MODEL", "MODE"), rows, fold=("NAME",)))
     for problem in problems:
         note(printable(str(problem)))
     if problems:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 UNBOUNDED = 10_000
+NARROW = 100  # columns of a terminal; below, tables leave out what can be done without
 STYLES = {
     "pending": "yellow",
     "claimed": "cyan",
@@ -48,17 +49,13 @@ def cell(value: Text | str | int) -> Text:
 
 
 def table(
-    headings: Sequence[str],
-    rows: Iterable[Sequence[Text | str | int]],
-    *,
-    wrap: str = "",
-    headed: bool = True,
+    headings: Sequence[str], rows: Iterable[Sequence[Text | str | int]], *, fold: Sequence[str] = ()
 ) -> Table:
-    """Borderless columns. In a narrow terminal the column named `wrap` is folded, others are cut."""
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=headed)
+    """Borderless columns; where the terminal is too narrow those named in `fold` give way, and nothing is cut."""
+    shown = any(heading.isupper() for heading in headings)
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=shown)
     for heading in headings:
-        fold = heading == wrap
-        drawn.add_column(heading, no_wrap=not fold, overflow="fold" if fold else "ellipsis")
+        drawn.add_column(heading, no_wrap=heading not in fold, overflow="fold")
     for row in rows:
         drawn.add_row(*map(cell, row))
     return drawn

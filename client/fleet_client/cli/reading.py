@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from fleet_client.cli.output import console, facts, print_json, print_text, table, word
+from fleet_client.cli.output import NARROW, console, facts, print_json, print_text, table, word
 from fleet_client.cli.session import Job, Json, Url, ask
 from fleet_client.text import ago, counted, figure, headline, one_line, printable, span
 from fleet_protocol.states import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from fleet_client.client import FleetClient
     from fleet_protocol.jobs import AttemptView, JobDetail, JobView
     from fleet_protocol.workers import WorkerView
 
+REASON_CHARS = 60  # of a reason in a list on a terminal; `show` has the whole
 SHORT = 8  # digits of an id that tell a fleet's jobs apart
 
 
@@ -62,7 +65,7 @@ def section(title: str, rows: list[tuple[JobView, str, str]]) -> None:
         out = console()
         out.print(f"\n[bold]{title}[/bold]")
         lines = [(job.job_id[:SHORT], job.name, since, why) for job, why, since in rows]
-        out.print(table(("", "", "", "why"), lines, wrap="why", headed=False))
+        out.print(table(("id", "name", "since", "why"), lines, fold=("name", "why")))
 
 
 def print_status_json(jobs: list[JobView], workers: tuple[WorkerView, ...]) -> None:
@@ -107,22 +110,20 @@ def list_jobs(
 
 
 def print_jobs(jobs: tuple[JobView, ...]) -> None:
-    now = datetime.now(UTC)
-    rows = [
-        (
-            job.job_id[:SHORT],
-            job.name,
-            job.model,
-            job.mode,
-            word(job.status),
-            job.worker or "",
-            ago(job.updated_at, now),
-            headline(job.metrics) or one_line(job.reason or ""),
-        )
-        for job in jobs
-    ]
-    headings = ("ID", "NAME", "MODEL", "MODE", "STATUS", "WORKER", "UPDATED", "RESULT OR REASON")
-    console().print(table(headings, rows) if rows else "No job matches.")
+    now, out = datetime.now(UTC), console()
+    brief = partial(shorten, width=REASON_CHARS, placeholder="…") if out.is_terminal else one_line
+    columns: dict[str, Callable[[JobView], Text | str]] = {
+        "ID": lambda job: job.job_id[:SHORT],
+        "NAME": lambda job: job.name,
+        "MODEL": lambda job: f"{job.model} {job.mode}",
+        "STATUS": lambda job: word(job.status),
+        "WORKER": lambda job: job.worker or "",
+        "UPDATED": lambda job: ago(job.updated_at, now),
+        "RESULT OR REASON": lambda job: headline(job.metrics) or brief(job.reason or ""),
+    }
+    shown = [name for name in columns if out.width >= NARROW or name not in ("MODEL", "UPDATED")]
+    rows = [[columns[name](job) for name in shown] for job in jobs]
+    out.print(table(shown, rows, fold=("NAME", "RESULT OR REASON")) if rows else "No job matches.")
 
 
 def show(job: Job, *, url: Url = None, json: Json = False) -> None:
@@ -133,9 +134,6 @@ def show(job: Job, *, url: Url = None, json: Json = False) -> None:
         return
     out, now = console(), datetime.now(UTC)
     out.print(facts(job_facts(detail, now)))
-    out.print(
-        facts([("Asks for", needed(detail)), ("Hyper", settings(detail)), ("Trains on", trained_on(detail))])
-    )
     if detail.metrics:
         out.print("\n[bold]Metrics[/bold]")
         out.print(facts((one_line(name), figure(metric)) for name, metric in detail.metrics.items()))
@@ -167,6 +165,9 @@ def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | Non
             f"{job.attempts} ({counted(job.errors, 'error')} of {job.max_attempts}, {job.lost} lost)",
         ),
         ("Artifact", job.artifact_path or job.artifact),
+        ("Asks for", needed(job)),
+        ("Hyper", settings(job)),
+        ("Trains on", trained_on(job)),
     ]
 
 
@@ -207,7 +208,7 @@ def attempts_table(history: tuple[AttemptView, ...], now: datetime) -> Table:
         )
         for one in history
     ]
-    return table(("TRY", "WORKER", "STATUS", "CLAIMED", "RAN", "EXIT", "WHY"), rows, wrap="WHY")
+    return table(("TRY", "WORKER", "STATUS", "CLAIMED", "RAN", "EXIT", "WHY"), rows, fold=("WHY",))
 
 
 def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
@@ -225,7 +226,7 @@ def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
     ]
     if rows:
         out.print()
-        out.print(table(("WORKER", "WHY NOT"), rows, wrap="WHY NOT"))
+        out.print(table(("WORKER", "WHY NOT"), rows, fold=("WHY NOT",)))
 
 
 def workers(*, url: Url = None, json: Json = False) -> None:
@@ -238,7 +239,7 @@ def workers(*, url: Url = None, json: Json = False) -> None:
     rows = [worker_row(worker, now) for worker in page.workers]
     headings = ("NAME", "STATE", "HEARD", "RUNS", "CORES", "RAM", "GPU", "MODELS")
     none = "No worker has said hello yet: start one with `fleet-agent run --server URL`."
-    console().print(table(headings, rows, wrap="MODELS") if rows else none)
+    console().print(table(headings, rows, fold=("GPU", "MODELS")) if rows else none)
 
 
 def worker_row(worker: WorkerView, now: datetime) -> tuple[Text | str | int, ...]:

@@ -34,7 +34,7 @@ def print_outcome(folder: Folder, outcome: Outcome) -> None:
     ]
     last = "ARTIFACT, OR WHY THERE IS NONE"
     out.print()
-    out.print(table(("JOB", "STATUS", "RESULT [95 % INTERVAL]", "WORKER", last), rows, wrap=last))
+    out.print(table(("JOB", "STATUS", "RESULT [95 % INTERVAL]", "WORKER", last), rows, fold=("JOB", last)))
     data, manifest = shlex.quote(str(folder.coordinator)), shlex.quote(str(folder.manifest))
     trained = sum(job.status is JobStatus.COMPLETED for job in outcome.jobs)
     ending = "\n".join(outcome.surprises) or "one failed and one waits, as the manifest means them to"
