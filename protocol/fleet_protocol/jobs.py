@@ -114,6 +114,25 @@ class JobPage(Answer):
     next: str | None = None
 
 
+Sort = Literal[
+    "queued", "-queued", "updated", "-updated", "name", "-name", "status", "-status", "priority", "-priority"
+]
+
+
+class JobQuery(Request):
+    """What a list of jobs is narrowed to, how it is sorted (`-` in front: descending), and where it goes on."""
+
+    status: tuple[JobStatus, ...] = ()
+    model: str | None = None
+    mode: str | None = None
+    worker: str | None = None
+    q: str | None = None
+    """Part of a name, or the beginning of an id."""
+    sort: Sort = "queued"
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: str | None = None
+
+
 class Refusal(Answer):
     """One reason why a worker does not take a job, with the numbers: what is required, what is offered."""
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from fleet_protocol.ids import WireJobId
 from fleet_protocol.states import JobStatus
-from fleet_protocol.wire import Answer, Request
+from fleet_protocol.wire import Answer, Request, Time
 
 MAX_MANIFEST_CHARS = 4 * 1024 * 1024
 
@@ -56,3 +56,13 @@ class Plan(Answer):
 
     def count(self, category: Category) -> int:
         return sum(entry.category is category for entry in self.entries)
+
+
+class CurrentManifest(Answer):
+    """The manifest that was applied last, as it was written."""
+
+    fleet: str
+    file: str
+    digest: str
+    toml: str
+    applied_at: Time

@@ -101,6 +101,8 @@ class CompleteRequest(Request):
         default_factory=dict, max_length=100
     )
     """Versions, commit and machine: kept beside the artifact, never inside it."""
+    log_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Length of the whole log, so that its reader knows when it has all of it."""
 
 
 class FailRequest(Request):
@@ -111,6 +113,8 @@ class FailRequest(Request):
     exit_code: int | None = None
     tail: Tail = ""
     """The log's last lines, so that the reason is at hand even where the log is not."""
+    log_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Length of the whole log, so that its reader knows when it has all of it."""
 
 
 class ReleaseRequest(Request):
@@ -118,6 +122,8 @@ class ReleaseRequest(Request):
     attempt: WireAttemptId
     reason: ReleaseReason
     detail: Line = ""
+    log_bytes: Annotated[int, Field(ge=0)] | None = None
+    """Length of the whole log, so that its reader knows when it has all of it."""
 
 
 class TransitionAnswer(Answer):

@@ -1,0 +1,1 @@
+"""The schema's history; ships in the wheel. `fleet-server migrate` walks it."""

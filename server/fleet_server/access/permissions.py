@@ -1,0 +1,51 @@
+"""Who may do what: the one table, by the name of the route's function.
+
+A route that is not listed cannot be added to the application.
+"""
+
+from __future__ import annotations
+
+from fleet_protocol.local import Role
+
+VIEWER: frozenset[Role] = frozenset({"viewer", "operator"})
+OPERATOR: frozenset[Role] = frozenset({"operator"})
+AGENT: frozenset[Role] = frozenset({"agent"})
+EVERYONE: frozenset[Role] = frozenset({"viewer", "operator", "agent"})
+PUBLIC: frozenset[Role] = frozenset()
+"""No token needed; such a route holds no data."""
+
+PERMISSIONS: dict[str, frozenset[Role]] = {
+    "health": PUBLIC,
+    "ready": VIEWER,
+    # workers
+    "hello": AGENT,
+    "claim": AGENT,
+    "start": AGENT,
+    "heartbeat": AGENT,
+    "complete": AGENT,
+    "fail": AGENT,
+    "release": AGENT,
+    "upload_artifact": AGENT,
+    "artifact_upload_state": AGENT,
+    "append_log": AGENT,
+    "log_state": AGENT,
+    "worker_stream": AGENT,
+    # readers
+    "list_jobs": VIEWER,
+    "get_job": VIEWER,
+    "explain_job": VIEWER,
+    "list_workers": VIEWER,
+    "list_artifacts": VIEWER,
+    "get_artifact": VIEWER,
+    "get_job_log": VIEWER,
+    "get_attempt_log": VIEWER,
+    "follow_job_log": VIEWER,
+    "list_events": VIEWER,
+    "follow_events": VIEWER,
+    "get_manifest": VIEWER,
+    "plan_manifest": VIEWER,
+    # operators
+    "cancel_job": OPERATOR,
+    "requeue_job": OPERATOR,
+    "reload_manifest": OPERATOR,
+}

@@ -1,0 +1,131 @@
+"""The application: wiring, routers, error handling, and the loops that run beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+
+from fleet_protocol.plan import ReloadRequest
+from fleet_protocol.version import program_version
+from fleet_server import health, problems
+from fleet_server.access.local import LocalOnly
+from fleet_server.access.tokens import open_tokens
+from fleet_server.artifacts.routes import router as artifact_routes
+from fleet_server.artifacts.service import Artifacts
+from fleet_server.artifacts.store import ArtifactStore
+from fleet_server.clock import Clock, SteadyClock
+from fleet_server.database import Database
+from fleet_server.events.feed import Feed
+from fleet_server.events.live import Live
+from fleet_server.events.queries import last_event
+from fleet_server.events.routes import router as event_routes
+from fleet_server.jobs.routes import router as job_routes
+from fleet_server.jobs.service import Jobs
+from fleet_server.jobs.sweep import Sweep
+from fleet_server.logs.routes import router as log_routes
+from fleet_server.logs.service import Logs
+from fleet_server.logs.store import LogStore
+from fleet_server.logs.stream import Streams
+from fleet_server.manifest.routes import router as manifest_routes
+from fleet_server.manifest.service import Manifests
+from fleet_server.matching.loop import MatchingLoop
+from fleet_server.services import Services
+from fleet_server.settings import Settings
+from fleet_server.workers.flush import Flush
+from fleet_server.workers.queries import all_workers
+from fleet_server.workers.roster import Roster
+from fleet_server.workers.routes import router as worker_routes
+from fleet_server.workers.service import Workers
+
+
+def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
+    """The coordinator as an ASGI application; its database must be at the newest revision already."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        services = await _open(settings, clock or SteadyClock())
+        app.state.services = services
+        yield
+        await _close(services)
+
+    app = FastAPIOffline(
+        title="fleet",
+        version=program_version(),
+        description="The coordinator of a fleet: plan it, explain it, train it once.",
+        lifespan=lifespan,
+        redoc_url=None,
+        max_body_size=settings.max_body_bytes,
+        generate_unique_id_function=_operation_id,
+    )
+    routers = (
+        job_routes,
+        worker_routes,
+        artifact_routes,
+        log_routes,
+        event_routes,
+        manifest_routes,
+        health.router,
+    )
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(LocalOnly)
+    problems.install(app)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+async def _open(settings: Settings, clock: Clock) -> Services:
+    """Make every part, take up the state that the database holds, apply the manifest, start the loops."""
+    database = Database(settings.url, clock)
+    database.writer.start()
+    async with database.read() as connection:
+        roster = Roster({worker.worker_id: worker for worker in await connection.run_sync(all_workers)})
+        feed = Feed(await connection.run_sync(last_event))
+    lease, prefer_wait = timedelta(seconds=settings.stale_after), timedelta(seconds=settings.prefer_wait)
+    matching = MatchingLoop(database.writer, clock, roster, lease=lease, prefer_wait=prefer_wait)
+    workers = Workers(database, clock, settings, roster, matching)
+    manifests = Manifests(database, roster, matching, settings.manifest)
+    log_store, streams = LogStore(settings.data / "logs"), Streams()
+    services = Services(
+        settings=settings,
+        clock=clock,
+        database=database,
+        tokens=open_tokens(settings.data / "tokens"),
+        matching=matching,
+        workers=workers,
+        jobs=Jobs(database, matching, streams.push_stop),
+        manifests=manifests,
+        artifacts=Artifacts(database, clock, ArtifactStore(settings.data), settings.max_artifact_bytes),
+        logs=Logs(database, clock, log_store),
+        streams=streams,
+        feed=feed,
+        live=Live(database, clock, roster, matching, log_store),
+    )
+    database.writer.on_commit(feed.on_commit)
+    await manifests.load_current()
+    if settings.manifest is not None:
+        await manifests.reload(ReloadRequest(), "coordinator")
+    sweep = Sweep(database, clock, settings, roster, workers.policy)
+    flush = Flush(database, settings, roster)
+    loops = {"matching": matching.run(), "sweep": sweep.run(), "flush": flush.run()}
+    services.loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
+    return services
+
+
+async def _close(services: Services) -> None:
+    for task in services.loops:
+        task.cancel()
+    for task in services.loops:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await services.database.close()

@@ -1,0 +1,74 @@
+"""Reading and writing artifacts and who uploaded them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fleet_protocol.ids import AttemptId
+from fleet_protocol.jobs import ArtifactView
+from fleet_server.database import Transaction
+from fleet_server.jobs.model import Attempt, Job
+from fleet_server.tables import artifacts, jobs, uploads
+
+
+def uploaded(connection: Connection, attempt: AttemptId, sha256: str) -> bool:
+    """Whether this attempt brought this artifact, whole and verified."""
+    statement = select(uploads.c.sha256).where(uploads.c.attempt == attempt, uploads.c.sha256 == sha256)
+    return connection.scalar(statement) is not None
+
+
+def save_provenance(
+    connection: Connection, attempt: AttemptId, sha256: str, provenance: Mapping[str, object]
+) -> None:
+    connection.execute(
+        update(uploads)
+        .where(uploads.c.attempt == attempt, uploads.c.sha256 == sha256)
+        .values(provenance=dict(provenance))
+    )
+
+
+def save_upload(tx: Transaction, job: Job, attempt: Attempt, sha256: str, size_bytes: int, path: str) -> None:
+    """Note the artifact, if its bytes are new, and that this attempt brought it."""
+    if tx.connection.scalar(select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256)) is None:
+        tx.connection.execute(
+            insert(artifacts).values(
+                sha256=sha256,
+                size_bytes=size_bytes,
+                model=job.model,
+                mode=job.mode,
+                path=path,
+                stored_at=tx.now,
+            )
+        )
+    if not uploaded(tx.connection, attempt.attempt, sha256):
+        tx.connection.execute(
+            insert(uploads).values(
+                attempt=attempt.attempt,
+                sha256=sha256,
+                job_id=job.job_id,
+                worker=attempt.worker,
+                uploaded_at=tx.now,
+            )
+        )
+
+
+async def artifact_path(connection: AsyncConnection, sha256: str) -> str | None:
+    path: str | None = await connection.scalar(select(artifacts.c.path).where(artifacts.c.sha256 == sha256))
+    return path
+
+
+async def list_uploads(connection: AsyncConnection) -> list[ArtifactView]:
+    """Every upload, the newest first."""
+    statement = (
+        select(uploads, artifacts.c.size_bytes, artifacts.c.path, jobs.c.model, jobs.c.mode)
+        .join(artifacts, artifacts.c.sha256 == uploads.c.sha256)
+        .join(jobs, jobs.c.job_id == uploads.c.job_id)
+        .order_by(uploads.c.uploaded_at.desc(), uploads.c.attempt)
+    )
+    return [
+        ArtifactView.model_validate(dict(row))
+        for row in (await connection.execute(statement)).mappings().all()
+    ]

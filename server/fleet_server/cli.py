@@ -1,0 +1,89 @@
+"""`fleet-server serve | migrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+if TYPE_CHECKING:
+    from fleet_server.settings import Settings
+
+app = typer.Typer(
+    name="fleet-server",
+    help="The coordinator of a fleet.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path | None, typer.Option(help="Folder of the database, logs, artifacts and tokens.")]
+Database = Annotated[str | None, typer.Option(help="Database URL; SQLite in the data folder if not given.")]
+
+
+def main() -> None:
+    app()
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    typer.echo(f"fleet-server: {message}", err=True)
+    raise typer.Exit(code)
+
+
+@app.command()
+def serve(  # noqa: PLR0913 - a program's flags are its parameters here
+    host: Annotated[str | None, typer.Option(help="Address to listen on; loopback only.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    data: Data = None,
+    manifest: Annotated[Path | None, typer.Option(help="Manifest to load at start.")] = None,
+    database_url: Database = None,
+    stale_after: Annotated[
+        float | None, typer.Option(help="Lease: seconds an attempt may go unheard.")
+    ] = None,
+    heartbeat: Annotated[
+        float | None, typer.Option(help="Seconds between heartbeats that agents are told.")
+    ] = None,
+    sweep: Annotated[float | None, typer.Option(help="Seconds between looks for lost leases.")] = None,
+    live_after: Annotated[
+        float | None, typer.Option(help="Seconds after which a silent worker is not live.")
+    ] = None,
+    max_lost: Annotated[int | None, typer.Option(help="Lost leases after which a job is failed.")] = None,
+    backoff: Annotated[
+        float | None, typer.Option(help="Seconds before the second attempt after an error.")
+    ] = None,
+) -> None:
+    """Run the coordinator until SIGTERM or Ctrl-C."""
+    from fleet_server.serve import run
+
+    given = {name: value for name, value in locals().items() if value is not None and name != "run"}
+    run(_settings(given), _fail)
+
+
+@app.command()
+def migrate(data: Data = None, database_url: Database = None) -> None:
+    """Bring the database to this version's schema."""
+    from fleet_server.schema import SchemaError
+    from fleet_server.schema import migrate as upgrade
+
+    given = {
+        name: value for name, value in (("data", data), ("database_url", database_url)) if value is not None
+    }
+    settings = _settings(given)
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        revision = upgrade(settings.url)
+    except SchemaError as error:
+        _fail(str(error))
+    typer.echo(f"fleet-server: the database is at revision {revision}")
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    from fleet_server.settings import Settings
+
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        problems = "; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors(include_url=False))
+        _fail(problems.replace("_", "-"), 2)

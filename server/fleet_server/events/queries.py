@@ -1,0 +1,34 @@
+"""Reading the history."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fleet_protocol.events import Event
+from fleet_protocol.jobs import JobView
+from fleet_protocol.workers import WorkerView
+from fleet_server.tables import events
+
+
+def last_event(connection: Connection) -> int:
+    return connection.scalar(select(func.max(events.c.event))) or 0
+
+
+async def events_after(connection: AsyncConnection, cursor: int, limit: int) -> tuple[Event, ...]:
+    """The events after `cursor` in order, at most `limit`."""
+    statement = select(events).where(events.c.event > cursor).order_by(events.c.event).limit(limit)
+    return tuple(_event(row) for row in (await connection.execute(statement)).mappings().all())
+
+
+def _event(row: RowMapping) -> Event:
+    about_job = row["job_id"] is not None
+    return Event(
+        event=row["event"],
+        at=row["at"],
+        kind=row["kind"],
+        actor=row["actor"],
+        detail=row["detail"],
+        job=JobView.model_validate(row["row"]) if about_job else None,
+        worker=None if about_job else WorkerView.model_validate(row["row"]),
+    )

@@ -1,0 +1,90 @@
+"""The one function that changes a job: a guarded update and its event, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sqlalchemy import bindparam, insert, update
+
+from fleet_server.database import EventRow, Transaction
+from fleet_server.errors import WrongState
+from fleet_server.jobs.model import Attempt, Job, attempt_values, job_values
+from fleet_server.jobs.transitions import Change
+from fleet_server.tables import attempts, jobs
+
+# Status and current attempt are in the WHERE: a change decided on an older row touches nothing.
+_UPDATE_JOB = (
+    update(jobs)
+    .where(
+        jobs.c.job_id == bindparam("_job_id"),
+        jobs.c.status == bindparam("_status"),
+        jobs.c.version == bindparam("_version"),
+    )
+    .values({column.name: bindparam(column.name) for column in jobs.c if column.name != "job_id"})
+)
+_UPDATE_ATTEMPT = (
+    update(attempts)
+    .where(attempts.c.attempt == bindparam("_attempt"))
+    .values({column.name: bindparam(column.name) for column in attempts.c if column.name != "attempt"})
+)
+
+
+def apply(tx: Transaction, change: Change, actor: str) -> Job:
+    """Write one change; returns the job's row after it. WrongState when the row is not what it was."""
+    return apply_all(tx, [change], actor)[0]
+
+
+def apply_all(tx: Transaction, changes: Sequence[Change], actor: str | Sequence[str]) -> list[Job]:
+    """Write many changes set-wise; all attempts must exist already. `actor` is one for all, or one each."""
+    actors = [actor] * len(changes) if isinstance(actor, str) else list(actor)
+    after = [_note(tx, change, by) for change, by in zip(changes, actors, strict=True)]
+    rows = [_guarded(change.before, job) for change, job in zip(changes, after, strict=True)]
+    if tx.connection.execute(_UPDATE_JOB, rows).rowcount != len(changes):
+        raise WrongState("The job changed meanwhile; look at it again.")
+    ends = [
+        {**attempt_values(entry), "_attempt": entry.attempt}
+        for change in changes
+        if (entry := change.attempt)
+    ]
+    if ends:
+        tx.connection.execute(_UPDATE_ATTEMPT, ends)
+    return after
+
+
+def add_attempts(tx: Transaction, new: Sequence[Attempt]) -> None:
+    tx.connection.execute(insert(attempts), [attempt_values(attempt) for attempt in new])
+
+
+def add_jobs(tx: Transaction, new: Sequence[Job], actor: str) -> None:
+    """Queue new jobs, with an event each."""
+    rows = []
+    for job in new:
+        change = Change("queued", job, job)
+        rows.append(job_values(_note(tx, change, actor)))
+    if rows:
+        tx.connection.execute(insert(jobs), rows)
+
+
+def _note(tx: Transaction, change: Change, actor: str) -> Job:
+    """Add the event and return the row as it will be: it carries the event's id as its version."""
+    job = replace(change.job, version=tx.next_event())
+    tx.events.append(
+        EventRow(
+            event=job.version,
+            at=tx.now,
+            kind=change.kind,
+            actor=actor,
+            detail=change.detail,
+            job_id=job.job_id,
+            worker_id=job.worker_id,
+            row=job.view().model_dump(mode="json"),
+        )
+    )
+    return job
+
+
+def _guarded(before: Job, after: Job) -> dict[str, object]:
+    values = job_values(after)
+    del values["job_id"]
+    return {**values, "_job_id": before.job_id, "_status": str(before.status), "_version": before.version}

@@ -1,0 +1,127 @@
+"""What people ask about jobs: how they stand, why they wait, to cancel them, to try them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from fleet_protocol.ids import AttemptId, JobId, WorkerId
+from fleet_protocol.jobs import Explanation, JobDetail, JobPage, JobQuery, JobView, WorkerFit
+from fleet_protocol.states import JobStatus
+from fleet_protocol.wire import rfc3339
+from fleet_server.artifacts.queries import artifact_path
+from fleet_server.database import Database, Transaction
+from fleet_server.jobs import queries, transitions
+from fleet_server.jobs.model import Job
+from fleet_server.jobs.record import apply
+from fleet_server.jobs.transitions import Change
+from fleet_server.matching.fits import Offer, demand_of, fits, why_waiting
+from fleet_server.matching.loop import MatchingLoop
+from fleet_server.matching.queries import running_by_worker
+
+
+@dataclass(slots=True)
+class Jobs:
+    """The operator's side of jobs."""
+
+    database: Database
+    matching: MatchingLoop
+    push_stop: Callable[[WorkerId, AttemptId, str], None]
+    """Told of an attempt that is to end, so that its agent need not wait for the next heartbeat."""
+
+    async def page(self, wanted: JobQuery) -> JobPage:
+        async with self.database.read() as connection:
+            found, following = await queries.list_jobs(connection, wanted)
+            offers = self.matching.offers(await connection.run_sync(running_by_worker))
+        return JobPage.model_construct(jobs=tuple(views(found, offers)), next=following)
+
+    async def detail(self, reference: str) -> JobDetail:
+        async with self.database.read() as connection:
+            job = await queries.find_job(connection, reference)
+            history = await queries.attempts_of(connection, job.job_id)
+            offers = self.matching.offers(await connection.run_sync(running_by_worker))
+            path = await artifact_path(connection, job.artifact) if job.artifact else None
+        (view,) = views([job], offers)
+        return JobDetail(
+            **view.model_dump(),
+            spec=job.specification,
+            max_attempts=int(job.spec["max_attempts"]),
+            errors=job.errors,
+            lost=job.lost,
+            not_before=job.not_before,
+            history=tuple(attempt.view() for attempt in history),
+            artifact_path=path,
+        )
+
+    async def explain(self, reference: str) -> Explanation:
+        async with self.database.read() as connection:
+            job = await queries.find_job(connection, reference)
+            offers = self.matching.offers(await connection.run_sync(running_by_worker))
+        demand = demand_of(job.specification)
+        return Explanation(
+            job_id=job.job_id,
+            status=job.status,
+            summary=_summary(job, offers),
+            workers=tuple(WorkerFit(worker=offer.name, refusals=fits(demand, offer)) for offer in offers),
+        )
+
+    async def cancel(self, reference: str, actor: str, reason: str) -> JobView:
+        job = await self._change(reference, actor, lambda job, now: transitions.cancelled(job, now, reason))
+        if job.cancel_requested and job.attempt is not None and job.worker_id is not None:
+            self.push_stop(job.worker_id, job.attempt, "cancelled by the operator")
+        return job.view()
+
+    async def requeue(self, reference: str, actor: str, reason: str) -> JobView:
+        return (
+            await self._change(reference, actor, lambda job, now: transitions.requeued(job, now, reason))
+        ).view()
+
+    async def _change(
+        self, reference: str, actor: str, decide: Callable[[Job, datetime], Change | None]
+    ) -> Job:
+        async with self.database.read() as connection:
+            job_id = (await queries.find_job(connection, reference)).job_id
+
+        def operate(tx: Transaction) -> Job:
+            job = queries.job_row(tx.connection, job_id)
+            change = decide(job, tx.now)
+            return job if change is None else apply(tx, change, actor)
+
+        return await self.database.writer.run(operate)
+
+
+def views(jobs: Iterable[Job], offers: list[Offer]) -> list[JobView]:
+    """Rows as the wire shows them; a pending job says why it waits, computed once for equal demands."""
+    reasons: dict[str, str | None] = {}
+
+    def waits(job: Job) -> str | None:
+        if job.needs_digest not in reasons:
+            reasons[job.needs_digest] = why_waiting(demand_of(job.specification), offers)
+        return reasons[job.needs_digest]
+
+    return [
+        job.view(_pending_reason(job, waits(job)) if job.status is JobStatus.PENDING else None)
+        for job in jobs
+    ]
+
+
+def waiting_reasons(jobs: Iterable[Job], offers: list[Offer]) -> dict[JobId, str]:
+    """Pending jobs that wait for more than their turn, and why."""
+    return {view.job_id: view.reason for view in views(jobs, offers) if view.reason}
+
+
+def _pending_reason(job: Job, waits: str | None) -> str | None:
+    own = [job.reason] if job.reason else []
+    if job.not_before is not None and own:
+        own.append(f"tries again at {rfc3339(job.not_before)}")
+    return "; ".join([*own, *([waits] if waits else [])]) or None
+
+
+def _summary(job: Job, offers: list[Offer]) -> str:
+    if job.status is JobStatus.PENDING:
+        waits = why_waiting(demand_of(job.specification), offers)
+        return _pending_reason(job, waits) or "it is next in line for a worker that fits"
+    if job.status.is_active:
+        return f"{job.status} on {job.worker}"
+    return job.reason or f"{job.status} on {job.worker}"

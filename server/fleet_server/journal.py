@@ -1,0 +1,36 @@
+"""What the coordinator writes about itself: one record per happening, with a stable action and ids as fields."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import structlog
+
+
+def configure() -> None:
+    """To standard error: for people on a terminal, JSON lines elsewhere (`FLEET_LOG_FORMAT=console|json`)."""
+    wanted = os.environ.get("FLEET_LOG_FORMAT") or ("console" if sys.stderr.isatty() else "json")
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.EventRenamer("action"),
+    ]
+    plain = structlog.processors.JSONRenderer()
+    renderer = structlog.dev.ConsoleRenderer(event_key="action") if wanted == "console" else plain
+    last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if wanted != "console":
+        last.append(structlog.processors.ExceptionRenderer())
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*last, renderer])
+    )
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

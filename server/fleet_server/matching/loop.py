@@ -1,0 +1,247 @@
+"""The one matching loop: answers every waiting claim, set-wise, in one transaction.
+
+A claim joins the list of waiting requests and wakes the loop. The loop reads the heads of the queue in the
+writer's transaction, decides with `assign`, writes all assignments, and answers. It wakes again when a job
+becomes pending, when a worker changes, or when a second try falls due; otherwise it sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from fleet_protocol.ids import WorkerId, new_attempt_id
+from fleet_protocol.jobs import JobSpec
+from fleet_protocol.states import AttemptStatus
+from fleet_protocol.workers import ClaimAnswer
+from fleet_server.clock import Clock
+from fleet_server.database import EventRow, Transaction, Writer
+from fleet_server.jobs.model import Attempt, Job
+from fleet_server.jobs.queries import job_row
+from fleet_server.jobs.record import add_attempts, apply_all
+from fleet_server.jobs.transitions import Change, claimed
+from fleet_server.matching import queries
+from fleet_server.matching.assign import Candidate, assign, heads_wanted
+from fleet_server.matching.fits import Demand, Offer, demand_of
+from fleet_server.workers.roster import Roster, Worker
+
+QUIET_KINDS = frozenset({"claimed", "started", "completed", "cancel_requested", "removed"})
+"""Events after which no waiting claim can be answered that could not be answered before."""
+SPARE_HEADS = 8  # a head that is held back for another worker must not hide the jobs behind it
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """A claim that waits for an answer; None is the answer that there is nothing."""
+
+    worker: WorkerId
+    claim_id: str
+    until: float
+    """The event loop's time at which to stop waiting."""
+    answer: asyncio.Future[ClaimAnswer | None]
+    considered: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one pass of the loop decided."""
+
+    answers: dict[str, ClaimAnswer | None] = field(default_factory=dict)
+    """By claim id; a claim that is missing goes on waiting."""
+    next_ready: datetime | None = None
+
+
+class MatchingLoop:
+    """Owns the waiting claims of all workers."""
+
+    def __init__(
+        self, writer: Writer, clock: Clock, roster: Roster, *, lease: timedelta, prefer_wait: timedelta
+    ) -> None:
+        self._writer = writer
+        self._clock = clock
+        self._roster = roster
+        self._lease = lease
+        self._prefer_wait = prefer_wait
+        self._kinds: dict[str, Demand] = {}
+        self._waiting: list[Waiting] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        writer.on_commit(self._on_commit)
+
+    async def claim(self, worker: WorkerId, claim_id: str, wait: float) -> ClaimAnswer | None:
+        """The answer to one claim, or None when nothing fits within `wait` seconds."""
+        loop = asyncio.get_running_loop()
+        request = Waiting(worker, claim_id, loop.time() + wait, loop.create_future())
+        self._waiting.append(request)
+        self._wake.set()
+        try:
+            await asyncio.wait({request.answer}, timeout=0 if self._closing else wait)
+        finally:
+            if request in self._waiting and (request.considered or self._closing):
+                self._waiting.remove(request)
+                if not request.answer.done():
+                    request.answer.set_result(None)
+        # What is not answered by now is in a pass, or waits for its first; a pass answers whoever's time is up.
+        return await request.answer
+
+    def wake(self) -> None:
+        """Look again: something changed that is not in an event."""
+        self._wake.set()
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def close(self) -> None:
+        """Answer everybody who waits with nothing; the coordinator is going away."""
+        self._closing = True
+        for request in self._waiting:
+            if not request.answer.done():
+                request.answer.set_result(None)
+
+    async def run(self) -> None:
+        """Until cancelled: wait for a reason, make one pass over everybody who waits."""
+        due: datetime | None = None
+        while True:
+            await self._sleep_until(due)
+            self._wake.clear()
+            batch = [request for request in self._waiting if not request.answer.done()]
+            if not batch:
+                due = None
+                continue
+            self._waiting = [request for request in self._waiting if request not in batch]
+            outcome = await self._pass(batch)
+            due = outcome.next_ready
+            for request in batch:
+                self._settle(request, outcome)
+            served = {request.worker for request in batch if outcome.answers.get(request.claim_id)}
+            if any(request.worker in served for request in self._waiting):
+                self._wake.set()  # one claim of a worker is answered a pass; this one has another
+
+    async def _pass(self, batch: Sequence[Waiting]) -> Outcome:
+        try:
+            return await self._writer.run(lambda tx: self._match(tx, batch))
+        except Exception as error:  # noqa: BLE001 - the outermost frame of the loop: the claims get the error, the loop lives
+            for request in batch:
+                if not request.answer.done():
+                    request.answer.set_exception(error)
+            return Outcome()
+
+    async def _sleep_until(self, due: datetime | None) -> None:
+        if due is None:
+            await self._wake.wait()
+            return
+        seconds = max(0.0, (due - self._clock.now()).total_seconds()) + 0.01
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _settle(self, request: Waiting, outcome: Outcome) -> None:
+        request.considered = True
+        if request.answer.done():
+            return
+        late = self._closing or asyncio.get_running_loop().time() >= request.until
+        if request.claim_id in outcome.answers or late:
+            request.answer.set_result(outcome.answers.get(request.claim_id))
+        else:
+            self._waiting.append(request)
+
+    def _on_commit(self, events: Sequence[EventRow]) -> None:
+        if self._waiting and any(event.kind not in QUIET_KINDS for event in events):
+            self._wake.set()
+
+    def _match(self, tx: Transaction, batch: Sequence[Waiting]) -> Outcome:
+        outcome = Outcome()
+        self._replay(tx, batch, outcome)
+        running = queries.running_by_worker(tx.connection)
+        asking = {
+            r.worker: r
+            for r in batch
+            if r.claim_id not in outcome.answers and r.worker in self._roster.workers
+        }
+        waiting = [self.offer(self._roster.workers[worker], running, live=True) for worker in asking]
+        if not waiting:
+            return outcome
+        everybody = self.offers(running)
+        wanted = heads_wanted(self._demands(tx), waiting)
+        heads = {
+            job.job_id: job
+            for digest, count in wanted.items()
+            for job in queries.heads(tx.connection, digest, tx.now, count + SPARE_HEADS)
+        }
+        candidates = [self._candidate(job) for job in heads.values()]
+        pairs = assign(candidates, waiting, everybody, tx.now, self._prefer_wait)
+        self._hand_out(tx, [(heads[job], asking[worker]) for job, worker in pairs], outcome)
+        outcome.next_ready = queries.next_ready(tx.connection, tx.now)
+        return outcome
+
+    def _replay(self, tx: Transaction, batch: Sequence[Waiting], outcome: Outcome) -> None:
+        """A claim that was answered before gets the same answer while it holds, and nothing once it is over."""
+        before = queries.attempts_by_claim(tx.connection, [request.claim_id for request in batch])
+        for request in batch:
+            attempt = before.get(request.claim_id)
+            if attempt is not None:
+                job = job_row(tx.connection, attempt.job_id)
+                holds = attempt.status.is_open and job.attempt == attempt.attempt
+                theirs = attempt.worker_id == request.worker
+                outcome.answers[request.claim_id] = self._answer(job, attempt) if holds and theirs else None
+
+    def _hand_out(self, tx: Transaction, pairs: Sequence[tuple[Job, Waiting]], outcome: Outcome) -> None:
+        if not pairs:
+            return
+        changes: list[Change] = []
+        new: list[Attempt] = []
+        for job, request in pairs:
+            attempt = Attempt(
+                attempt=new_attempt_id(),
+                job_id=job.job_id,
+                number=job.attempts + 1,
+                worker_id=request.worker,
+                worker=self._roster.workers[request.worker].name,
+                claim_id=request.claim_id,
+                status=AttemptStatus.CLAIMED,
+                created_at=tx.now,
+            )
+            new.append(attempt)
+            changes.append(claimed(job, attempt, tx.now))
+            outcome.answers[request.claim_id] = self._answer(job, attempt)
+        add_attempts(tx, new)
+        apply_all(tx, changes, [f"agent:{attempt.worker}" for attempt in new])
+
+    def _answer(self, job: Job, attempt: Attempt) -> ClaimAnswer:
+        return ClaimAnswer(
+            job=job.specification,
+            attempt=attempt.attempt,
+            number=attempt.number,
+            lease_seconds=self._lease.total_seconds(),
+        )
+
+    def _candidate(self, job: Job) -> Candidate:
+        demand = self._kinds[job.needs_digest]
+        return Candidate(job.job_id, demand, job.priority, job.queued_at, job.avoid_worker_id)
+
+    def _demands(self, tx: Transaction) -> dict[str, Demand]:
+        """What pending jobs ask for, by digest; a digest is read from the database once, ever."""
+        digests = queries.pending_kinds(tx.connection)
+        for digest in digests:
+            if digest not in self._kinds and (job := queries.any_of_kind(tx.connection, digest)):
+                self._kinds[digest] = demand_of(JobSpec.model_validate(job.spec))
+        return {digest: self._kinds[digest] for digest in digests}
+
+    def offer(self, worker: Worker, running: Counter[WorkerId], live: bool | None = None) -> Offer:
+        return Offer(
+            worker_id=worker.worker_id,
+            name=worker.name,
+            capability=worker.capability,
+            policy=self._roster.policy(worker.name),
+            live=worker.live if live is None else live,
+            draining=worker.draining,
+            running=running[worker.worker_id],
+        )
+
+    def offers(self, running: Counter[WorkerId]) -> list[Offer]:
+        """Everybody, as the matching sees them."""
+        return [self.offer(worker, running) for worker in self._roster.workers.values()]

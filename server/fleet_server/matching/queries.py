@@ -1,0 +1,76 @@
+"""The queue as the matching reads it: by kind of demand, so that its cost does not grow with its length."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, or_, select
+
+from fleet_protocol.ids import WorkerId
+from fleet_protocol.states import JobStatus
+from fleet_server.jobs.model import Attempt, Job, attempt_from, job_from
+from fleet_server.jobs.queries import OPEN
+from fleet_server.tables import attempts, jobs
+
+PENDING = jobs.c.status == JobStatus.PENDING
+
+
+def _kinds() -> Select[Any]:
+    """Every distinct demand among pending jobs by hopping through the index: a handful of look-ups, not a scan."""
+    first = select(func.min(jobs.c.needs_digest).label("digest")).where(PENDING).cte("kinds", recursive=True)
+    following = (
+        select(func.min(jobs.c.needs_digest))
+        .where(PENDING, jobs.c.needs_digest > first.c.digest)
+        .scalar_subquery()
+    )
+    hops = first.union_all(select(following).where(first.c.digest.is_not(None)))
+    return select(hops.c.digest).where(hops.c.digest.is_not(None))
+
+
+_KINDS = _kinds()
+
+
+def pending_kinds(connection: Connection) -> list[str]:
+    return list(connection.execute(_KINDS).scalars().all())
+
+
+def heads(connection: Connection, digest: str, now: datetime, count: int) -> list[Job]:
+    """The first `count` jobs of one kind that may start now, in the queue's order."""
+    statement = (
+        select(jobs)
+        .where(
+            PENDING, jobs.c.needs_digest == digest, or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)
+        )
+        .order_by(jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.job_id)
+        .limit(count)
+    )
+    return [job_from(row) for row in connection.execute(statement).mappings().all()]
+
+
+def any_of_kind(connection: Connection, digest: str) -> Job | None:
+    statement = select(jobs).where(jobs.c.needs_digest == digest).limit(1)
+    row = connection.execute(statement).mappings().one_or_none()
+    return job_from(row) if row else None
+
+
+def next_ready(connection: Connection, now: datetime) -> datetime | None:
+    """When the next job that waits for a second try may start."""
+    ready: datetime | None = connection.scalar(
+        select(func.min(jobs.c.not_before)).where(PENDING, jobs.c.not_before > now)
+    )
+    return ready
+
+
+def running_by_worker(connection: Connection) -> Counter[WorkerId]:
+    statement = select(attempts.c.worker_id, func.count()).where(attempts.c.status.in_(OPEN))
+    return Counter(dict(connection.execute(statement.group_by(attempts.c.worker_id)).tuples().all()))
+
+
+def attempts_by_claim(connection: Connection, claims: Sequence[str]) -> dict[str, Attempt]:
+    """Attempts that these claims were answered with before."""
+    statement = select(attempts).where(attempts.c.claim_id.in_(claims))
+    found = [attempt_from(row) for row in connection.execute(statement).mappings().all()]
+    return {attempt.claim_id: attempt for attempt in found}

@@ -1,0 +1,81 @@
+"""Every error leaves as RFC 9457 problem+json, on HTTP and on a websocket that is not accepted yet.
+
+Nothing of the request is echoed: a body may hold a token.
+"""
+
+from __future__ import annotations
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from fleet_protocol.errors import PROBLEM_JSON, Code, Problem, ProblemItem
+from fleet_server.errors import NotAuthenticated, Refusal
+
+log = structlog.get_logger()
+
+HTTP_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.TOO_LARGE,
+}
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _internal)
+
+
+def render(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    body = problem.model_dump_json(exclude_none=True)
+    return Response(body, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
+
+
+async def _refusal(_: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, NotAuthenticated) else None
+    return render(error.problem(), headers)
+
+
+async def _invalid(_: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    items = tuple(
+        ProblemItem(key=".".join(str(part) for part in entry["loc"]), message=str(entry["msg"]))
+        for entry in error.errors()[:50]
+    )
+    detail = "; ".join(f"{item.key}: {item.message}" for item in items[:3])
+    return render(
+        Problem(
+            title="invalid request",
+            status=422,
+            detail=f"The request does not have the form it should have: {detail}",
+            code=Code.INVALID_REQUEST,
+            errors=items,
+        )
+    )
+
+
+async def _http(_: HTTPConnection, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = HTTP_CODES.get(error.status_code, Code.INVALID_REQUEST)
+    problem = Problem(
+        title=code.replace("_", " "), status=error.status_code, detail=str(error.detail), code=code
+    )
+    return render(problem, dict(error.headers) if error.headers else None)
+
+
+async def _internal(request: Request, error: Exception) -> Response:
+    log.error("request_failed", path=request.scope.get("path"), exc_info=error)
+    return render(
+        Problem(
+            title="internal error",
+            status=500,
+            detail="The coordinator failed to carry this out; its log has the reason. Nothing was changed.",
+            code=Code.INTERNAL,
+        )
+    )

@@ -1,0 +1,59 @@
+"""The database's schema: built and moved by Alembic's history, never by hand."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.exc import DatabaseError
+
+from fleet_server.database import writing_engine
+
+
+class SchemaError(Exception):
+    """The database cannot be used as it is; the message says why and what to do."""
+
+
+def configuration(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "fleet_migrations:")
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    return config
+
+
+def migrate(url: str) -> str:
+    """Bring the database to this program's revision; returns it. SchemaError when it is from a newer version."""
+    config = configuration(url)
+    head = _head(config)
+    if current(url) != head:
+        command.upgrade(config, "head")
+    return head
+
+
+def current(url: str) -> str | None:
+    """The database's revision; None for an empty one. SchemaError when this program does not know it."""
+    engine = writing_engine(url)
+    try:
+        with engine.connect() as connection:
+            revision = MigrationContext.configure(connection).get_current_revision()
+    except DatabaseError as error:
+        reason = error.orig or error
+        raise SchemaError(
+            f"{engine.url.render_as_string()} cannot be used as a database: {reason}."
+        ) from None
+    finally:
+        engine.dispose()
+    known = {script.revision for script in ScriptDirectory.from_config(configuration(url)).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise SchemaError(
+            f"The database is at revision {revision}, which a newer fleet made. Install that version, or give this "
+            "one another folder with --data; nothing was changed."
+        )
+    return revision
+
+
+def _head(config: Config) -> str:
+    head = ScriptDirectory.from_config(config).get_current_head()
+    assert head is not None, "the history ships in the wheel"
+    return head

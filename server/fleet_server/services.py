@@ -1,0 +1,58 @@
+"""Everything a request may need, made once in the application's lifespan and read by the routes as `Use`."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from fleet_server.access.tokens import Tokens
+from fleet_server.artifacts.service import Artifacts
+from fleet_server.clock import Clock
+from fleet_server.database import Database
+from fleet_server.events.feed import Feed
+from fleet_server.events.live import Live
+from fleet_server.jobs.service import Jobs
+from fleet_server.logs.service import Logs
+from fleet_server.logs.stream import Streams
+from fleet_server.manifest.service import Manifests
+from fleet_server.matching.loop import MatchingLoop
+from fleet_server.settings import Settings
+from fleet_server.workers.service import Workers
+
+
+@dataclass(slots=True)
+class Services:
+    """The coordinator's parts, wired."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    tokens: Tokens
+    matching: MatchingLoop
+    workers: Workers
+    jobs: Jobs
+    manifests: Manifests
+    artifacts: Artifacts
+    logs: Logs
+    streams: Streams
+    feed: Feed
+    live: Live
+    loops: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def begin_closing(self) -> None:
+        """Let go of everybody who waits, so that the server can end its connections."""
+        self.matching.close()
+        self.feed.close()
+        self.streams.close()
+
+
+def _services(connection: HTTPConnection) -> Services:
+    services: Services = connection.app.state.services
+    return services
+
+
+Use = Annotated[Services, Depends(_services)]

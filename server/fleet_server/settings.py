@@ -1,0 +1,55 @@
+"""The coordinator's settings: flags beat `FLEET_SERVER_*` environment variables beat defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fleet_protocol.version import DEFAULT_PORT
+
+Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set, frozen and handed in; nobody imports a global."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEET_SERVER_", frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = DEFAULT_PORT
+    """0 takes a free one."""
+    data: Path = user_data_path("fleet") / "server"
+    """Database, logs, artifacts and local tokens."""
+    manifest: Path | None = None
+    """None: /etc/fleet/training_manifest.toml, else ./training_manifest.toml, else start empty."""
+    database_url: str | None = None
+    """None: SQLite in the data folder."""
+
+    stale_after: Seconds = 600
+    """Lease: how long an attempt may go unheard before its job goes to another worker."""
+    heartbeat: Seconds = 30
+    live_after: Seconds = 60
+    """A worker unheard for longer is not live: nothing is matched to it. Running attempts keep their lease."""
+    start_deadline: Seconds = 120
+    """A claimed job whose worker never reports the start goes back to the queue."""
+    sweep: Seconds = 5
+    flush: Seconds = 5
+    """How often heartbeats, kept in memory, are written to the database."""
+    max_lost: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Lost leases after which a job is failed rather than tried again."""
+    backoff: Seconds = 30
+    """Wait before the second attempt after an error; doubles each time, at most `backoff_cap`."""
+    backoff_cap: Seconds = 1800
+    prefer_wait: Seconds = 300
+    """How long a job with `prefer_cuda` is kept from workers without CUDA while one with CUDA is live."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
+    """Largest JSON body; uploads of artifacts are streams and have their own limit."""
+    max_artifact_bytes: Annotated[int, Field(ge=1)] = 64 * 1024**3
+
+    @property
+    def url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data / 'fleet.sqlite3'}"

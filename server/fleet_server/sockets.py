@@ -1,0 +1,30 @@
+"""Websockets that only send still have to listen: a peer that went away is learned of from receiving."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+
+async def until_gone(websocket: WebSocket, sending: asyncio.Future[None]) -> None:
+    """Run `sending` until it ends or the peer goes; then close."""
+    listening = asyncio.ensure_future(_drain(websocket))
+    try:
+        await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sending, listening):
+            task.cancel()
+    for task in (sending, listening):
+        with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, OSError):
+            await task
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # closed already by the peer
+        await websocket.close()
+
+
+async def _drain(websocket: WebSocket) -> None:
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return

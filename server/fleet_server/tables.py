@@ -1,0 +1,180 @@
+"""The schema, which Alembic's history in `fleet_migrations` builds and `alembic check` compares.
+
+Rows are read and written with SQLAlchemy Core: a coordinator moves small rows in large batches, and every
+query stands in the `queries` module of its feature.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Utc(TypeDecorator[datetime]):
+    """Aware UTC times on both engines: SQLite keeps no zone, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Id = String(36)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", String(16), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("needs_digest", String(16), nullable=False),  # equal for jobs that the same workers can take
+    Column("priority", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("errors", Integer, nullable=False),  # counts towards max_attempts
+    Column("lost", Integer, nullable=False),  # counts towards max_lost
+    Column("attempt", Id),  # the current one, or the last
+    Column("worker_id", Id),
+    Column("worker", String(200)),
+    Column("avoid_worker_id", Id),  # lost or failed there last: others are preferred
+    Column("artifact", String(64)),
+    Column("metrics", JSON, nullable=False),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("in_manifest", Boolean, nullable=False),
+    Column("created_at", Utc, nullable=False),
+    Column("queued_at", Utc, nullable=False),
+    Column("not_before", Utc),
+    Column("started_at", Utc),
+    Column("finished_at", Utc),
+    Column("updated_at", Utc, nullable=False),
+    Column("version", BigInteger, nullable=False),  # id of the last event about it
+)
+Index(
+    "ix_jobs_ready",
+    jobs.c.status,
+    jobs.c.needs_digest,
+    jobs.c.priority.desc(),
+    jobs.c.queued_at,
+    jobs.c.job_id,
+)
+Index("ix_jobs_name", jobs.c.name)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("attempt", Id, primary_key=True),
+    Column("job_id", ForeignKey("jobs.job_id"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),
+    Column("worker_id", Id, nullable=False),
+    Column("worker", String(200), nullable=False),
+    Column("claim_id", Id, nullable=False, unique=True),
+    Column("status", String(16), nullable=False, index=True),
+    Column("reason", Text),
+    Column("exit_code", Integer),
+    Column("tail", Text),
+    Column("artifact", String(64)),
+    Column("log_bytes", BigInteger),  # the log's full length as its agent tells it at the end
+    Column("created_at", Utc, nullable=False),
+    Column("started_at", Utc),
+    Column("ended_at", Utc),
+    Column("last_heartbeat_at", Utc),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker_id", Id, primary_key=True),
+    Column("name", String(200), nullable=False, index=True),
+    Column("incarnation", Id, nullable=False),
+    Column("boot_id", String(200)),
+    Column("version", String(200), nullable=False),
+    Column("protocol", Integer, nullable=False),
+    Column("capability", JSON, nullable=False),
+    Column("live", Boolean, nullable=False),
+    Column("draining", Boolean, nullable=False),
+    Column("first_heard_at", Utc, nullable=False),
+    Column("last_heard_at", Utc, nullable=False),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("model", String(64), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("path", Text, nullable=False),  # relative to the data folder
+    Column("stored_at", Utc, nullable=False),
+)
+
+uploads = Table(  # which attempt brought which artifact; identical bytes are stored once
+    "uploads",
+    metadata,
+    Column("attempt", ForeignKey("attempts.attempt"), primary_key=True),
+    Column("sha256", ForeignKey("artifacts.sha256"), primary_key=True),
+    Column("job_id", ForeignKey("jobs.job_id"), nullable=False, index=True),
+    Column("worker", String(200), nullable=False),
+    Column("provenance", JSON),
+    Column("uploaded_at", Utc, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("event", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("at", Utc, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("actor", String(220), nullable=False),
+    Column("detail", Text),
+    Column("job_id", String(16), index=True),
+    Column("worker_id", Id),
+    Column("row", JSON, nullable=False),  # the job's or the worker's row after it
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("manifest", Integer, primary_key=True),
+    Column("applied_at", Utc, nullable=False),
+    Column("actor", String(220), nullable=False),
+    Column("file", Text, nullable=False),
+    Column("fleet", String(200), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("toml", Text, nullable=False),
+    Column("hosts", JSON, nullable=False),
+)

@@ -1,0 +1,234 @@
+"""What workers ask for: to be known, to claim, and to report how their attempts went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from fleet_protocol.ids import AttemptId, JobId, WorkerId
+from fleet_protocol.states import Verdict
+from fleet_protocol.version import OLDEST_PROTOCOL, PROTOCOL, program_version
+from fleet_protocol.workers import (
+    AttemptVerdict,
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteRequest,
+    FailRequest,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    HelloAnswer,
+    HelloRequest,
+    ReleaseRequest,
+    StartRequest,
+    TransitionAnswer,
+    WorkerView,
+)
+from fleet_server.artifacts import queries as artifact_queries
+from fleet_server.clock import Clock
+from fleet_server.database import Database, Transaction
+from fleet_server.errors import (
+    ArtifactMissing,
+    DuplicateIdentity,
+    NameTaken,
+    ProtocolTooOld,
+    StaleAttempt,
+    UnknownWorker,
+)
+from fleet_server.jobs import transitions
+from fleet_server.jobs.model import Attempt, Job
+from fleet_server.jobs.queries import job_and_attempt, job_and_attempt_async
+from fleet_server.jobs.record import apply
+from fleet_server.jobs.transitions import Change, Failure, Policy
+from fleet_server.matching.loop import MatchingLoop
+from fleet_server.settings import Settings
+from fleet_server.workers import queries
+from fleet_server.workers.roster import Roster, Worker
+
+
+@dataclass(slots=True)
+class Workers:
+    """The workers' side of the coordinator."""
+
+    database: Database
+    clock: Clock
+    settings: Settings
+    roster: Roster
+    matching: MatchingLoop
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            max_lost=self.settings.max_lost,
+            backoff=timedelta(seconds=self.settings.backoff),
+            backoff_cap=timedelta(seconds=self.settings.backoff_cap),
+        )
+
+    async def hello(self, request: HelloRequest) -> HelloAnswer:
+        """Register a worker, or take up again with it, and say what is to become of each of its attempts."""
+        if not OLDEST_PROTOCOL <= request.protocol <= PROTOCOL:
+            raise ProtocolTooOld(
+                f"This agent speaks protocol {request.protocol}; the coordinator (fleet {program_version()}) takes "
+                f"{OLDEST_PROTOCOL} to {PROTOCOL}. Install the same version on both."
+            )
+        worker = await self.database.writer.run(lambda tx: self._register(tx, request))
+        self.roster.put(worker)
+        self.roster.hear(worker.worker_id, self.clock.now())
+        verdicts = [
+            await self._verdict(entry.attempt, worker.worker_id, running=entry.running)
+            for entry in request.attempts
+        ]
+        return HelloAnswer(
+            version=program_version(),
+            protocol=PROTOCOL,
+            server_time=self.clock.now(),
+            heartbeat_seconds=self.settings.heartbeat,
+            attempts=tuple(verdicts),
+        )
+
+    def _register(self, tx: Transaction, request: HelloRequest) -> Worker:
+        known = self.roster.workers.get(request.worker)
+        self._refuse_impostor(tx, request, known)
+        worker = Worker(
+            worker_id=request.worker,
+            name=request.name,
+            incarnation=request.incarnation,
+            boot_id=request.boot_id,
+            version=request.version,
+            protocol=request.protocol,
+            capability=request.capability,
+            live=True,
+            draining=known.draining if known else False,
+            first_heard_at=known.first_heard_at if known else tx.now,
+            last_heard_at=tx.now,
+        )
+        if known == replace(worker, last_heard_at=known.last_heard_at) if known else False:
+            return worker  # said before and nothing new in it: no row, no event
+        queries.save(tx, known, worker)
+        queries.note(tx, "worker_hello", f"agent:{worker.name}", worker, self._row(worker))
+        return worker
+
+    def _refuse_impostor(self, tx: Transaction, request: HelloRequest, known: Worker | None) -> None:
+        """A copied state folder, or a name that another live worker has."""
+        fresh = tx.now - timedelta(seconds=self.settings.live_after)
+        elsewhere = known and known.incarnation != request.incarnation and known.boot_id != request.boot_id
+        if known and elsewhere and self.roster.last_heard(known) > fresh:
+            raise DuplicateIdentity(
+                f"A worker with this identity ({known.name}) is live on another machine. If the state folder was "
+                "copied, give this agent an empty one with --state."
+            )
+        twin = self.roster.by_name(request.name)
+        if twin and twin.worker_id != request.worker and twin.live and self.roster.last_heard(twin) > fresh:
+            raise NameTaken(
+                f"A live worker is called {request.name!r}. Stop that agent, or give this one another --name."
+            )
+
+    def _row(self, worker: Worker) -> dict[str, object]:
+        return worker.view(self.roster.policy(worker.name), ()).model_dump(mode="json")
+
+    async def claim(self, request: ClaimRequest) -> ClaimAnswer | None:
+        if request.worker not in self.roster.workers:
+            raise UnknownWorker
+        self.hear(request.worker)
+        answer = await self.matching.claim(request.worker, request.claim_id, request.wait)
+        self.hear(request.worker)
+        return answer
+
+    def hear(self, worker: WorkerId) -> None:
+        if worker in self.roster.workers:
+            self.roster.hear(worker, self.clock.now())
+
+    async def heartbeat(self, job_id: JobId, request: HeartbeatRequest) -> HeartbeatAnswer:
+        """A verdict, never an error: it reads, and waits for no writer."""
+        self.hear(request.worker)
+        answer = await self._verdict(request.attempt, request.worker, running=True)
+        if answer.verdict is Verdict.CONTINUE:
+            self.roster.beats[request.attempt] = self.clock.now()
+            if request.progress is not None:
+                self.roster.progress[job_id] = request.progress
+        return HeartbeatAnswer(
+            verdict=answer.verdict, why=answer.why, lease_seconds=self.settings.stale_after
+        )
+
+    async def _verdict(self, attempt: AttemptId, worker: WorkerId, *, running: bool) -> AttemptVerdict:
+        async with self.database.read() as connection:
+            job, found = await job_and_attempt_async(connection, attempt)
+        decided, why = transitions.verdict(job, found, worker)
+        if decided is Verdict.CONTINUE and running:
+            self.roster.beats[attempt] = self.clock.now()
+        return AttemptVerdict(attempt=attempt, verdict=decided, why=why)
+
+    async def start(self, job_id: JobId, request: StartRequest) -> TransitionAnswer:
+        return await self._change(job_id, request.worker, request.attempt, transitions.started)
+
+    async def complete(self, job_id: JobId, request: CompleteRequest) -> TransitionAnswer:
+        metrics = {name: metric.model_dump(mode="json") for name, metric in request.metrics.items()}
+
+        def decide(tx: Transaction, job: Job, attempt: Attempt) -> Change | None:
+            if not artifact_queries.uploaded(tx.connection, request.attempt, request.artifact):
+                raise ArtifactMissing
+            artifact_queries.save_provenance(
+                tx.connection, request.attempt, request.artifact, request.provenance
+            )
+            return transitions.completed(job, attempt, tx.now, request.artifact, metrics, request.log_bytes)
+
+        return await self._change_in(job_id, request.worker, request.attempt, decide)
+
+    async def fail(self, job_id: JobId, request: FailRequest) -> TransitionAnswer:
+        failure = Failure(request.kind, request.reason, request.exit_code, request.tail, request.log_bytes)
+        return await self._change(
+            job_id,
+            request.worker,
+            request.attempt,
+            lambda job, attempt, now: transitions.failed(job, attempt, now, failure, self.policy),
+        )
+
+    async def release(self, job_id: JobId, request: ReleaseRequest) -> TransitionAnswer:
+        return await self._change(
+            job_id,
+            request.worker,
+            request.attempt,
+            lambda job, attempt, now: transitions.released(
+                job, attempt, now, request.reason, request.detail, request.log_bytes
+            ),
+        )
+
+    async def _change(
+        self, job_id: JobId, worker: WorkerId, attempt: AttemptId, decide: Callable[..., Change | None]
+    ) -> TransitionAnswer:
+        return await self._change_in(
+            job_id, worker, attempt, lambda tx, job, found: decide(job, found, tx.now)
+        )
+
+    async def _change_in(
+        self,
+        job_id: JobId,
+        worker: WorkerId,
+        attempt: AttemptId,
+        decide: Callable[[Transaction, Job, Attempt], Change | None],
+    ) -> TransitionAnswer:
+        """Load, decide, write: one operation of the writer."""
+
+        def operate(tx: Transaction) -> Job:
+            job, found = job_and_attempt(tx.connection, job_id, attempt)
+            if found.worker_id != worker:
+                raise StaleAttempt(
+                    f"Attempt {attempt} belongs to another worker.", current=transitions.truth(job)
+                )
+            change = decide(tx, job, found)
+            return job if change is None else apply(tx, change, f"agent:{found.worker}")
+
+        self.hear(worker)
+        job = await self.database.writer.run(operate)
+        return TransitionAnswer(job_id=job.job_id, status=job.status, attempt=job.attempt, reason=job.reason)
+
+    async def views(self) -> list[WorkerView]:
+        async with self.database.read() as connection:
+            held = await queries.running_jobs(connection)
+        return [self.view(worker, held.get(worker.worker_id, [])) for worker in self._ordered()]
+
+    def view(self, worker: Worker, running: list[JobId]) -> WorkerView:
+        return worker.view(self.roster.policy(worker.name), running, self.roster.heard.get(worker.worker_id))
+
+    def _ordered(self) -> list[Worker]:
+        return sorted(self.roster.workers.values(), key=lambda worker: (not worker.live, worker.name))
