@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
-from pydantic import BaseModel, JsonValue, TypeAdapter
+from pydantic import BaseModel
 
 from fleet_client.answers import adapted, parsed, problem_of
 from fleet_client.errors import Conflict, NotFound, Unreachable, refused
@@ -17,6 +17,7 @@ from fleet_client.settings import Target, checked_url, find_target
 from fleet_client.streams import messages
 from fleet_protocol.errors import Code, Problem, ProblemItem
 from fleet_protocol.events import EventsFrame, LiveFrame, SnapshotFrame, events_frame
+from fleet_protocol.health import Ready
 from fleet_protocol.jobs import (
     ArtifactPage,
     CancelRequest,
@@ -28,14 +29,15 @@ from fleet_protocol.jobs import (
 )
 from fleet_protocol.local import Role, is_loopback
 from fleet_protocol.logs import LogEnd, LogStart, to_viewer
-from fleet_protocol.plan import Plan, ReloadRequest
+from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
 from fleet_protocol.version import program_version
-from fleet_protocol.wire import Request, Time
+from fleet_protocol.wire import Request
 from fleet_protocol.workers import WorkerPage
 
 TIMEOUT = httpx.Timeout(60, connect=5)
 TRIES = 3  # of a request that may be repeated; others are sent once
 LONGEST_PAUSE_SECONDS = 3.0
+PAGE = 1000  # jobs; the most that a coordinator gives at once
 
 Query = Sequence[tuple[str, str | int]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,25 +59,15 @@ class LogChunk:
         return self.offset + len(self.data)
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedManifest:
-    """The manifest in force, as text, and when it was applied."""
+class Filters(TypedDict, total=False):
+    """What a list of jobs is narrowed to. `sort`: queued, updated, name, status or priority, or `-` and one."""
 
-    fleet: str
-    file: str
-    toml: str
-    digest: str
-    applied_at: Time
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    ready: bool
-    parts: dict[str, JsonValue]
-
-
-applied_manifest = TypeAdapter(AppliedManifest)
-json_object = TypeAdapter(dict[str, JsonValue])
+    status: Sequence[str]
+    model: str | None
+    mode: str | None
+    worker: str | None
+    q: str | None
+    sort: str | None
 
 
 def connect(url: str | None = None, *, role: Role = "operator") -> FleetClient:
@@ -123,45 +115,19 @@ class FleetClient:
         await self._http.aclose()
 
     async def jobs(
-        self,
-        *,
-        status: Sequence[str] = (),
-        model: str | None = None,
-        mode: str | None = None,
-        worker: str | None = None,
-        q: str | None = None,
-        sort: str | None = None,
-        limit: int | None = None,
-        cursor: str | None = None,
+        self, *, limit: int | None = None, cursor: str | None = None, **filters: Unpack[Filters]
     ) -> JobPage:
-        """One page. `sort`: queued, updated, name, status or priority, with `-` before it for descending."""
-        filters = given(model=model, mode=mode, worker=worker, q=q, sort=sort, limit=limit, cursor=cursor)
-        return await self._get(JobPage, "/v1/jobs", [*(("status", str(one)) for one in status), *filters])
+        """One page; its `next` is the cursor of the one that follows."""
+        status = [("status", str(one)) for one in filters.pop("status", ())]
+        others = [(key, str(value)) for key, value in filters.items() if value is not None]
+        return await self._get(JobPage, "/v1/jobs", [*status, *others, *given(limit=limit, cursor=cursor)])
 
-    async def all_jobs(
-        self,
-        *,
-        status: Sequence[str] = (),
-        model: str | None = None,
-        mode: str | None = None,
-        worker: str | None = None,
-        q: str | None = None,
-        sort: str | None = None,
-    ) -> list[JobView]:
+    async def all_jobs(self, **filters: Unpack[Filters]) -> list[JobView]:
         """Every page of `jobs`, one after the other."""
         found: list[JobView] = []
         cursor: str | None = None
         while True:
-            page = await self.jobs(
-                status=status,
-                model=model,
-                mode=mode,
-                worker=worker,
-                q=q,
-                sort=sort,
-                limit=1000,
-                cursor=cursor,
-            )
+            page = await self.jobs(limit=PAGE, cursor=cursor, **filters)
             found += page.jobs
             cursor = page.next
             if cursor is None:
@@ -202,19 +168,19 @@ class FleetClient:
             Plan, "/v1/manifest/reload", ReloadRequest(toml=toml, file=file), repeatable=True
         )
 
-    async def manifest(self) -> AppliedManifest:
-        answer = await self._ask("GET", "/v1/manifest", repeatable=True)
-        return adapted(applied_manifest, answer.content, self.target.url)
+    async def manifest(self) -> CurrentManifest:
+        return await self._get(CurrentManifest, "/v1/manifest")
 
     async def health(self) -> None:
         """Returns when the coordinator answers; needs no token."""
         await self._ask("GET", "/v1/health", repeatable=True)
 
-    async def ready(self) -> Readiness:
+    async def ready(self) -> Ready:
+        """Part by part what works and what does not; that something does not is an answer and no error."""
         answer = await self._send("GET", "/v1/ready")
         if answer.status_code not in (200, 503):
             raise self._refusal(answer)
-        return Readiness(answer.is_success, adapted(json_object, answer.content, self.target.url))
+        return parsed(Ready, answer.content, self.target.url)
 
     async def events(
         self, after: int | None = None

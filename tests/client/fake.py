@@ -19,6 +19,7 @@ from starlette.websockets import WebSocket
 from fleet_protocol.capability import Capability
 from fleet_protocol.errors import Problem
 from fleet_protocol.events import Event, EventsFrame, SnapshotFrame
+from fleet_protocol.health import Ready
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
 from fleet_protocol.jobs import (
     ArtifactPage,
@@ -180,7 +181,7 @@ class Routes:
         if path == "/v1/models":
             return said(ArtifactPage(models=()))
         if path == "/v1/ready":
-            return JSONResponse({"database": "ok"}, 503)
+            return Response(Ready(ready=False, version="1", fleet="f", parts={}).model_dump_json(), 503)
         if path == "/v1/manifest":
             return JSONResponse(
                 {"fleet": "f", "file": "m.toml", "toml": "", "digest": "d", "applied_at": NOW.isoformat()}
