@@ -1,0 +1,327 @@
+"""A small real coordinator: real sockets, the interface's rules, no database. What arrived is written down.
+
+It exists for what a mock cannot show: lost connections, restarts on the same port, bytes on the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+
+import uvicorn
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from fleet_protocol.errors import Code, Problem
+from fleet_protocol.ids import AttemptId, JobId, new_attempt_id
+from fleet_protocol.jobs import JobSpec, Needs
+from fleet_protocol.logs import (
+    Ack,
+    AppendAnswer,
+    Ask,
+    Nack,
+    Resume,
+    Stop,
+    StreamHello,
+    from_agent,
+    parse_data_frame,
+)
+from fleet_protocol.states import JobStatus, Verdict
+from fleet_protocol.version import PROTOCOL
+from fleet_protocol.workers import (
+    AttemptVerdict,
+    ClaimAnswer,
+    ClaimRequest,
+    CompleteRequest,
+    FailRequest,
+    HeartbeatAnswer,
+    HeartbeatRequest,
+    HelloAnswer,
+    HelloRequest,
+    ReleaseRequest,
+    StartRequest,
+    TransitionAnswer,
+    UploadAnswer,
+)
+
+TOKEN = "agent-token-of-the-tests"
+STATUSES = {
+    "start": JobStatus.RUNNING,
+    "complete": JobStatus.COMPLETED,
+    "fail": JobStatus.FAILED,
+    "release": JobStatus.PENDING,
+}
+BODIES = {"start": StartRequest, "complete": CompleteRequest, "fail": FailRequest, "release": ReleaseRequest}
+
+
+def job_spec(model: str = "mlp", **more: object) -> JobSpec:
+    fields: dict[str, object] = {
+        "job_id": JobId("0123456789abcdef"),
+        "name": f"{model} on the watch",
+        "model": model,
+        "mode": "realistic",
+        "hyper": {},
+        "split_recipe": "host",
+        "train_hosts": ("a", "b"),
+        "seed": 7,
+        "n_resamples": 10,
+        "needs": Needs(),
+    }
+    return JobSpec.model_validate(fields | more)
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the tests' own process keeps its handlers
+
+
+class Coordinator:
+    """Starts and stops on one port. `calls` is what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, BaseModel]] = []
+        self.logs: dict[AttemptId, bytearray] = defaultdict(bytearray)
+        self.artifacts: dict[str, bytes] = {}
+        self.partial: dict[str, bytes] = {}
+        self.verdicts: dict[AttemptId, HeartbeatAnswer] = {}
+        self.problems: dict[str, list[Problem]] = defaultdict(list)
+        """Refusals to give, by kind of call, first come first."""
+        self.lost_answers: dict[str, int] = defaultdict(int)
+        """How many answers of a kind get lost after the call took effect."""
+        self.hello_verdicts: tuple[AttemptVerdict, ...] = ()
+        self.heartbeat_seconds = 0.05
+        self.cut_after_frames: int | None = None
+        """Cut the websocket after so many frames of log, before they are acknowledged."""
+        self.has_websocket = True
+        self._jobs: list[ClaimAnswer] = []
+        self._granted: dict[str, ClaimAnswer] = {}
+        self._changed = asyncio.Condition()
+        self._sockets: set[WebSocket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    # For the tests
+
+    async def start(self) -> None:
+        if self._listener.fileno() < 0:
+            self._listener = socket.create_server(("127.0.0.1", int(self.url.rpartition(":")[2])))
+        config = uvicorn.Config(
+            self._app(), log_config=None, lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1
+        )
+        self._server = _Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Gone at once, as after SIGKILL: nobody gets a last answer."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = self._server.force_exit = True
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]
+        await self._serving
+        self._listener.close()
+        self._server = None
+
+    def offer(self, spec: JobSpec, number: int = 1) -> AttemptId:
+        attempt = new_attempt_id()
+        self._jobs.append(ClaimAnswer(job=spec, attempt=attempt, number=number, lease_seconds=600))
+        return attempt
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something that was told makes `condition` true."""
+        async with self._changed:
+            await self._changed.wait_for(condition)
+
+    async def told(self, kind: str, count: int = 1) -> list[BaseModel]:
+        await self.until(lambda: len(self.of(kind)) >= count)
+        return self.of(kind)
+
+    def of(self, kind: str) -> list[BaseModel]:
+        return [body for name, body in self.calls if name == kind]
+
+    async def push_stop(self, attempt: AttemptId, why: str) -> None:
+        for connection in self._sockets:
+            await connection.send_text(Stop(attempt=attempt, why=why).model_dump_json())
+
+    # The interface
+
+    def _app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/v1/worker/hello", self._hello, methods=["POST"]),
+                Route("/v1/job/claim", self._claim, methods=["POST"]),
+                Route("/v1/job/{job}/heartbeat", self._heartbeat, methods=["POST"]),
+                Route("/v1/job/{job}/{verb}", self._transition, methods=["POST"]),
+                Route("/v1/model/{sha}", self._model, methods=["PUT", "HEAD"]),
+                Route("/v1/attempt/{attempt}/log", self._log, methods=["PATCH", "HEAD"]),
+                WebSocketRoute("/v1/worker/stream", self._stream),
+            ]
+        )
+
+    async def _note(self, kind: str, body: BaseModel) -> None:
+        async with self._changed:
+            self.calls.append((kind, body))
+            self._changed.notify_all()
+
+    async def _stir(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _problem(self, kind: str, request: Request) -> Response | None:
+        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+            problem = Problem(title="no", status=401, detail="who are you?", code=Code.NOT_AUTHENTICATED)
+        elif self.problems[kind]:
+            problem = self.problems[kind].pop(0)
+        else:
+            return None
+        return Response(problem.model_dump_json(), problem.status, media_type="application/problem+json")
+
+    async def _answer(self, kind: str, body: BaseModel) -> Response:
+        if self.lost_answers[kind]:
+            self.lost_answers[kind] -= 1
+            request.scope["fleet_abort"] = True
+            return Response(status_code=503)
+        return JSONResponse(body.model_dump(mode="json"))
+
+    async def _hello(self, request: Request) -> Response:
+        body = HelloRequest.model_validate_json(await request.body())
+        await self._note("hello", body)
+        return self._problem("hello", request) or await self._answer(
+            "hello",
+            HelloAnswer(
+                version="test",
+                protocol=PROTOCOL,
+                server_time=datetime.now(UTC),
+                heartbeat_seconds=self.heartbeat_seconds,
+                attempts=self.hello_verdicts,
+            ),
+        )
+
+    async def _claim(self, request: Request) -> Response:
+        body = ClaimRequest.model_validate_json(await request.body())
+        await self._note("claim", body)
+        if refusal := self._problem("claim", request):
+            return refusal
+        for _ in range(int(body.wait / 0.01) + 1):
+            if body.claim_id not in self._granted and self._jobs:
+                self._granted[body.claim_id] = self._jobs.pop(0)
+            if granted := self._granted.get(body.claim_id):
+                return await self._answer("claim", granted)
+            await asyncio.sleep(0.01)
+        return Response(status_code=204)
+
+    async def _heartbeat(self, request: Request) -> Response:
+        body = HeartbeatRequest.model_validate_json(await request.body())
+        await self._note("heartbeat", body)
+        answer = self.verdicts.get(body.attempt, HeartbeatAnswer(verdict=Verdict.CONTINUE, lease_seconds=600))
+        return self._problem("heartbeat", request) or await self._answer("heartbeat", answer)
+
+    async def _transition(self, request: Request) -> Response:
+        verb = request.path_params["verb"]
+        body = BODIES[verb].model_validate_json(await request.body())
+        refusal = self._problem(verb, request)
+        if refusal is None and isinstance(body, CompleteRequest) and body.artifact not in self.artifacts:
+            problem = Problem(title="no", status=409, detail="no such artifact", code=Code.ARTIFACT_MISSING)
+            refusal = Response(problem.model_dump_json(), 409)
+        await self._note(verb if refusal is None else f"refused {verb}", body)
+        answer = TransitionAnswer(job_id=request.path_params["job"], status=STATUSES[verb])
+        return refusal or await self._answer(verb, answer)
+
+    async def _model(self, request: Request) -> Response:
+        sha = request.path_params["sha"]
+        if refusal := self._problem("upload", request):
+            return refusal
+        if request.method == "HEAD":
+            if sha in self.artifacts:
+                return Response(headers={"Upload-Offset": "0", "Upload-Complete": "?1"})
+            if sha in self.partial:
+                return Response(headers={"Upload-Offset": str(len(self.partial[sha]))})
+            return Response(status_code=404)
+        data = self.partial.pop(sha, b"") if "content-range" in request.headers else b""
+        async for block in request.stream():
+            data += block
+        if hashlib.sha256(data).hexdigest() != sha:
+            problem = Problem(title="no", status=422, detail="other bytes", code=Code.DIGEST_MISMATCH)
+            return Response(problem.model_dump_json(), 422)
+        self.artifacts[sha] = data
+        return JSONResponse(
+            UploadAnswer(sha256=sha, size_bytes=len(data), stored=True).model_dump(mode="json"), 201
+        )
+
+    # Logs
+
+    async def _append(self, attempt: AttemptId, offset: int, data: bytes) -> Ack | Nack:
+        """The one append rule."""
+        stored = self.logs[attempt]
+        if offset > len(stored):
+            return Nack(attempt=attempt, durable=len(stored), reason="gap")
+        overlap = len(stored) - offset
+        if stored[offset : offset + len(data)] != data[:overlap]:
+            return Nack(attempt=attempt, durable=len(stored), reason="diverged")
+        stored += data[overlap:]
+        await self._stir()
+        return Ack(attempt=attempt, durable=len(stored))
+
+    async def _log(self, request: Request) -> Response:
+        attempt = AttemptId(request.path_params["attempt"])
+        if refusal := self._problem("log", request):
+            return refusal
+        if request.method == "HEAD":
+            return Response(headers={"Upload-Offset": str(len(self.logs[attempt]))})
+        word = await self._append(attempt, int(request.headers["upload-offset"]), await request.body())
+        if isinstance(word, Ack):
+            return JSONResponse(AppendAnswer(durable=word.durable).model_dump())
+        code = {"gap": Code.LOG_GAP, "diverged": Code.LOG_DIVERGED}[word.reason]
+        problem = Problem(title="no", status=409, detail="no", code=code, current={"durable": word.durable})
+        return Response(problem.model_dump_json(), 409)
+
+    async def _stream(self, connection: WebSocket) -> None:
+        if not self.has_websocket:
+            await connection.send_denial_response(Response("no upgrades here", 400))
+            return
+        await connection.accept()
+        hello = from_agent.validate_json(await connection.receive_text())
+        assert isinstance(hello, StreamHello)
+        await self._note("stream", hello)
+        self._sockets.add(connection)
+        try:
+            async for word in self._words(connection):
+                await connection.send_text(word.model_dump_json())
+        except WebSocketDisconnect:
+            pass
+        finally:
+            self._sockets.discard(connection)
+
+    async def _words(self, connection: WebSocket) -> AsyncIterator[Resume | Ack | Nack]:
+        while True:
+            message = await connection.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if text := message.get("text"):
+                ask = from_agent.validate_json(text)
+                assert isinstance(ask, Ask)
+                yield Resume(attempt=ask.attempt, durable=len(self.logs[ask.attempt]))
+                continue
+            attempt, offset, data = parse_data_frame(message["bytes"])
+            word = await self._append(attempt, offset, data)
+            if self.cut_after_frames is not None:
+                self.cut_after_frames -= 1
+                if self.cut_after_frames <= 0:
+                    self.cut_after_frames = None
+                    await connection.close(1011)
+                    return
+            yield word

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fleet_agent.environment import account_environment, trainer_command, trainer_environment
+from fleet_agent.settings import Settings
+from fleet_agent.state import AttemptFolder, Record
+from fleet_protocol.capability import Capability, Gpu
+from fleet_protocol.ids import AttemptId
+from fleet_protocol.jobs import Needs
+from tests.agent.coordinator import job_spec
+
+CPU = Capability(hostname="h", os="o", cores=2, ram_gib=4, models=())
+CUDA = CPU.model_copy(
+    update={"gpus": (Gpu(kind="cuda", name="g", vram_gib=8), Gpu(kind="cuda", name="g", vram_gib=8))}
+)
+
+
+def folder(tmp_path: Path, **job: object) -> AttemptFolder:
+    return AttemptFolder(
+        tmp_path, Record(job=job_spec(**job), attempt=AttemptId("a"), number=2, boot_id=None)
+    )  # type: ignore[arg-type]
+
+
+def test_nothing_of_ours_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FLEET_TOKEN", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH", "SSH_AUTH_SOCK"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/cuda")
+    kept = account_environment()
+    assert "secret" not in kept.values()
+    assert kept["LD_LIBRARY_PATH"] == "/cuda"
+    assert kept["PATH"]
+
+
+def test_an_account_without_path_and_language_gets_both() -> None:
+    assert account_environment({}).keys() == {"PATH", "LANG"}
+
+
+@pytest.mark.parametrize(
+    ("capability", "needs", "devices", "device", "visible"),
+    [
+        (CPU, Needs(prefer_cuda=True), None, "cpu", ""),
+        (CUDA, Needs(), None, "cpu", ""),
+        (CUDA, Needs(require_cuda=True), None, "cuda", None),
+        (CUDA, Needs(prefer_cuda=True), "1", "cuda", "1"),
+    ],
+)
+def test_a_gpu_is_given_to_jobs_that_asked_for_one(
+    tmp_path: Path,
+    capability: Capability,
+    needs: Needs,
+    devices: str | None,
+    device: str,
+    visible: str | None,
+) -> None:
+    told = trainer_environment(folder(tmp_path, needs=needs), Settings(name="n", gpus=devices), capability)
+    assert told["FLEET_DEVICE"] == device
+    assert told.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+def test_threads_and_seeds_are_fixed(tmp_path: Path) -> None:
+    told = trainer_environment(folder(tmp_path, hyper={"threads": True}), Settings(name="n"), CPU)
+    assert told["OMP_NUM_THREADS"] == told["FLEET_THREADS"] == "1"
+    assert told["PYTHONHASHSEED"] == "0"
+    assert told["FLEET_SEED"] == "7"
+    assert told["FLEET_ATTEMPT"] == "2"
+    assert "FLEET_DATA" not in told
+
+
+def test_a_relative_data_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    told = trainer_environment(folder(tmp_path), Settings(name="n", data=Path("data")), CPU)
+    assert told["FLEET_DATA"] == str(tmp_path / "data")
+
+
+def test_the_command_is_the_configured_interpreters_trainer() -> None:
+    assert trainer_command(Settings(name="n", python="/opt/python")) == [
+        "/opt/python",
+        "-m",
+        "fleet_trainer",
+        "run",
+    ]

@@ -1,0 +1,138 @@
+"""Real processes: how they end, what is recorded, and that nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from fleet_agent import process
+from fleet_agent.environment import account_environment
+from tests.agent.conftest import is_running, until
+
+PYTHON = [sys.executable, "-S", "-c"]
+
+
+def start(folder: Path, script: str) -> process.Trainer:
+    return process.start(
+        folder, [*PYTHON, "import os, signal, subprocess, sys, time\n" + script], account_environment()
+    )
+
+
+async def run(folder: Path, script: str) -> int | None:
+    trainer = start(folder, script)
+    await trainer.ended()
+    assert not trainer.is_alive
+    return trainer.exit_status
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, 75, 255])
+async def test_an_exit_status_is_recorded(tmp_path: Path, status: int) -> None:
+    assert await run(tmp_path, f"sys.exit({status})") == status
+
+
+async def test_death_by_signal_is_recorded_as_a_shell_counts(tmp_path: Path) -> None:
+    assert await run(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)") == 128 + signal.SIGSEGV
+
+
+async def test_output_and_errors_share_one_file_in_true_order(tmp_path: Path) -> None:
+    await run(tmp_path, "for n in range(3): os.write(1, b'out '); os.write(2, b'err ')")
+    assert (tmp_path / "log").read_bytes() == b"out err " * 3
+
+
+async def test_it_runs_in_an_empty_folder_and_a_session_of_its_own(tmp_path: Path) -> None:
+    await run(tmp_path, "print(os.getcwd(), os.listdir('.'), os.getsid(0) == int(open('../pid').read()))")
+    assert (tmp_path / "log").read_text() == f"{tmp_path}/work [] True\n"
+
+
+async def test_sigterm_reaches_the_trainer_and_its_answer_is_recorded(tmp_path: Path) -> None:
+    trainer = start(
+        tmp_path, "signal.signal(15, lambda *_: sys.exit(75))\nprint('up', flush=True)\ntime.sleep(1000)"
+    )
+    await until(lambda: (tmp_path / "log").read_bytes())
+    stopping = asyncio.ensure_future(trainer.stop(1000.0, asyncio.Event()))
+    await trainer.ended()
+    stopping.cancel()
+    assert trainer.exit_status == 75
+
+
+async def test_without_grace_the_whole_group_is_killed(tmp_path: Path) -> None:
+    trainer = start(
+        tmp_path,
+        "signal.signal(15, signal.SIG_IGN)\n"
+        "grandchild = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(1000)'])\n"
+        "print(os.getpid(), grandchild.pid, flush=True)\ntime.sleep(1000)",
+    )
+    await until(lambda: (tmp_path / "log").read_bytes().endswith(b"\n"))
+    await trainer.stop(0.0, asyncio.Event())
+    await trainer.ended()
+    for pid in (tmp_path / "log").read_text().split():
+        await until(lambda pid=pid: not is_running(int(pid)))
+    assert trainer.exit_status is None
+
+
+async def test_a_supervisor_that_is_killed_takes_the_trainer_with_it(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "print(os.getpid(), flush=True)\ntime.sleep(1000)")
+    await until(lambda: (tmp_path / "log").read_bytes().endswith(b"\n"))
+    assert trainer.group is not None
+    os.kill(trainer.group, signal.SIGKILL)
+    await trainer.ended()
+    assert trainer.exit_status is None
+    await until(lambda: not is_running(int((tmp_path / "log").read_text())))
+
+
+async def test_an_empty_status_file_is_no_status(tmp_path: Path) -> None:
+    (tmp_path / "exit").write_text("")
+    assert process.Trainer(tmp_path).exit_status is None
+
+
+def test_what_never_began_says_so(tmp_path: Path) -> None:
+    assert not process.Trainer(tmp_path).was_started
+
+
+def test_a_program_that_is_not_there_ends_with_the_shells_status(tmp_path: Path) -> None:
+    trainer = process.start(tmp_path, ["/no/such/program"], account_environment())
+    asyncio.run(trainer.ended())
+    assert trainer.exit_status == 127
+    assert b"/no/such/program" in (tmp_path / "log").read_bytes()
+
+
+def test_a_second_trainer_in_one_folder_is_refused(tmp_path: Path) -> None:
+    first = start(tmp_path, "time.sleep(1000)")
+    with pytest.raises(OSError, match="running trainer"):
+        start(tmp_path, "pass")
+    first.signal(signal.SIGKILL)
+    asyncio.run(first.ended())
+
+
+async def test_a_trainer_is_found_again_after_its_parent_died(tmp_path: Path) -> None:
+    parent = textwrap.dedent(f"""
+        import os, pathlib, sys
+        from fleet_agent import process
+        command = [sys.executable, "-S", "-c",
+                   "import os, sys, time\\nprint(os.getppid(), flush=True)\\n"
+                   "while not os.path.exists('go'): time.sleep(0.01)\\nsys.exit(9)"]
+        process.start(pathlib.Path({str(tmp_path)!r}), command, dict(os.environ))
+        os._exit(1)
+    """)
+    assert subprocess.run([sys.executable, "-c", parent], check=False).returncode == 1
+    await until(lambda: (tmp_path / "log").read_bytes().endswith(b"\n"))
+    found = process.Trainer(tmp_path)
+    assert found.was_started
+    assert found.is_alive
+    assert found.exit_status is None
+    (tmp_path / "work" / "go").touch()
+    await found.ended()
+    assert found.exit_status == 9
+
+
+def test_the_agent_does_not_hold_a_trainers_lock(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "pass")
+    asyncio.run(trainer.ended())
+    assert not process.locks.is_held(tmp_path / "lock")
