@@ -73,6 +73,14 @@ def test_the_same_job_gives_the_same_bits(tmp_path: Path, data: Path, model):
     assert all(contents(other)[name] != outputs[0][name] for name in outputs[0] if name.startswith("model"))
 
 
+def test_the_seed_decides_who_is_tested(tmp_path: Path, data: Path):
+    tested = set()
+    for seed in range(3):
+        out = train_here(tmp_path / str(seed), data, job_spec(split_recipe="sample", seed=seed))
+        tested.add(frozenset(pl.read_parquet(out / "predictions.parquet")["recording"]))
+    assert len(tested) > 1
+
+
 def test_more_resamples_do_not_change_the_model(tmp_path: Path, data: Path):
     few = contents(train_here(tmp_path / "few", data, job_spec(n_resamples=10)))
     many = contents(train_here(tmp_path / "many", data, job_spec(n_resamples=500)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -15,6 +16,8 @@ from fleet_trainer.errors import SpecRefused, TrainerError
 from fleet_trainer.models import schemas
 from fleet_trainer.spec import read_spec
 
+Place = Path | None
+
 app = typer.Typer(
     help="Train one of fleet's models on labelled multivariate time series.",
     no_args_is_help=True,
@@ -27,16 +30,19 @@ app.add_typer(convert_app, name="convert")
 
 @app.command()
 def run(
-    spec: Annotated[Path | None, typer.Option(envvar="FLEET_JOB_SPEC", help="the job as JSON")] = None,
-    data: Annotated[Path | None, typer.Option(envvar="FLEET_DATA", help="folder of data.parquet")] = None,
-    out: Annotated[
-        Path | None, typer.Option(envvar="FLEET_OUTPUT_DIR", help="where the artifact goes")
-    ] = None,
+    spec: Annotated[Place, typer.Option(envvar="FLEET_JOB_SPEC", help="the job as JSON")] = None,
+    data: Annotated[Place, typer.Option(envvar="FLEET_DATA", help="folder of data.parquet")] = None,
+    out: Annotated[Place, typer.Option(envvar="FLEET_OUTPUT_DIR", help="gets the artifact")] = None,
+    checkpoints: Annotated[Place, typer.Option(envvar="FLEET_CHECKPOINT_DIR", help="to resume from")] = None,
 ) -> None:
-    """Train one job and write its artifact. Other FLEET_* variables are as the agent sets them."""
-    for name, value in (("FLEET_JOB_SPEC", spec), ("FLEET_DATA", data), ("FLEET_OUTPUT_DIR", out)):
-        if value is not None:
-            os.environ[name] = str(value)
+    """Train one job and write its artifact; fleet's agent sets all of this by environment."""
+    given = {
+        "FLEET_JOB_SPEC": spec,
+        "FLEET_DATA": data,
+        "FLEET_OUTPUT_DIR": out,
+        "FLEET_CHECKPOINT_DIR": checkpoints,
+    }
+    os.environ.update({name: str(path) for name, path in given.items() if path is not None})
     if spec is None or out is None:
         missing = "--spec (FLEET_JOB_SPEC)" if spec is None else "--out (FLEET_OUTPUT_DIR)"
         raise SpecRefused(f"{missing} is missing; see `fleet-train run --help`")
@@ -76,6 +82,7 @@ def version() -> None:
 
 
 def main() -> NoReturn:
+    _speak_utf8()
     try:
         app(prog_name="fleet-train")
     except TrainerError as error:
@@ -93,6 +100,13 @@ def main() -> NoReturn:
             TrainerError.exit_code,
         )
     sys.exit(0)
+
+
+def _speak_utf8() -> None:
+    """A log is UTF-8 on every platform, and a name no console can show must not end a training."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")
 
 
 def _leave(message: str, code: int) -> NoReturn:

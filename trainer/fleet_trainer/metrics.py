@@ -41,25 +41,12 @@ class Interval(TypedDict):
     caution: NotRequired[str]
 
 
-class Score(TypedDict):
-    accuracy: float
-    macro_f1: float
-    windows: int
-
-
-class ClassScore(TypedDict):
-    f1: float
-    precision: float
-    recall: float
-    windows: int
-
-
 class Evaluation(TypedDict):
     metrics: dict[str, Metric]  # the first is the headline
     interval: Interval
-    classes: dict[str, ClassScore]
+    classes: dict[str, dict[str, float]]  # f1, precision, recall, windows
     confusion: list[list[int]]  # a row for each actual class, a column for each predicted one
-    hosts: dict[str, Score]
+    hosts: dict[str, dict[str, float]]  # accuracy, macro_f1, windows
     worst_host: str
 
 
@@ -130,8 +117,8 @@ def macro_f1(tables: NDArray[np.int64]) -> NDArray[np.float64]:
     return mean
 
 
-def _per_class(table: NDArray[np.int64], classes: Sequence[str]) -> dict[str, ClassScore]:
-    rows: dict[str, ClassScore] = {}
+def _per_class(table: NDArray[np.int64], classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    rows: dict[str, dict[str, float]] = {}
     for number, name in enumerate(classes):
         hits, predicted, actual = table[number, number], table[:, number].sum(), table[number].sum()
         rows[name] = {
@@ -143,7 +130,7 @@ def _per_class(table: NDArray[np.int64], classes: Sequence[str]) -> dict[str, Cl
     return rows
 
 
-def _per_host(windows: Windows, predicted: NDArray[np.int64], classes: int) -> dict[str, Score]:
+def _per_host(windows: Windows, predicted: NDArray[np.int64], classes: int) -> dict[str, dict[str, float]]:
     tables = confusions(windows.host, windows.y, predicted, classes)
     scores = zip(
         sorted(set(windows.host)), accuracy(tables), macro_f1(tables), tables.sum((1, 2)), strict=True

@@ -206,7 +206,12 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
                 }
                 job.save(state, done + step)
             if stop:
-                raise Stopped(f"stopped at step {done + step} of {total}; a restart resumes from there")
+                after = (
+                    "resumes from there"
+                    if job.checkpoint_dir
+                    else "starts over, without FLEET_CHECKPOINT_DIR"
+                )
+                raise Stopped(f"stopped at step {done + step} of {total}; a restart {after}")
         done += steps
 
 
