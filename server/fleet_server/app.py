@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 from fleet_protocol.plan import ReloadRequest
 from fleet_protocol.version import program_version
-from fleet_server import health, problems
+from fleet_server import health, openapi, problems
 from fleet_server.access.local import LocalOnly
 from fleet_server.access.tokens import open_tokens
 from fleet_server.artifacts.routes import router as artifact_routes
@@ -77,6 +77,7 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         app.include_router(router)
     app.add_middleware(LocalOnly)
     problems.install(app)
+    openapi.install(app)
     return app
 
 
