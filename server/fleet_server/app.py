@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -52,8 +51,12 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services = await _open(settings, clock or SteadyClock())
         app.state.services = services
-        yield
-        await _close(services)
+        async with asyncio.TaskGroup() as group:
+            services.loops = [group.create_task(loop, name=name) for name, loop in _loops(services).items()]
+            yield
+            for task in services.loops:
+                task.cancel()
+        await services.database.close()
 
     app = FastAPIOffline(
         title="fleet",
@@ -86,7 +89,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 async def _open(settings: Settings, clock: Clock) -> Services:
-    """Make every part, take up the state that the database holds, apply the manifest, start the loops."""
+    """Make every part, take up the state that the database holds, apply the manifest."""
     database = Database(settings.url, clock)
     database.writer.start()
     async with database.read() as connection:
@@ -116,17 +119,14 @@ async def _open(settings: Settings, clock: Clock) -> Services:
     await manifests.load_current()
     if settings.manifest is not None:
         await manifests.reload(ReloadRequest(), "coordinator")
-    sweep = Sweep(database, clock, settings, roster, workers.policy)
-    flush = Flush(database, settings, roster)
-    loops = {"matching": matching.run(), "sweep": sweep.run(), "flush": flush.run()}
-    services.loops = [asyncio.create_task(loop, name=name) for name, loop in loops.items()]
     return services
 
 
-async def _close(services: Services) -> None:
-    for task in services.loops:
-        task.cancel()
-    for task in services.loops:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    await services.database.close()
+def _loops(services: Services) -> dict[str, Coroutine[None, None, None]]:
+    """What runs beside the requests."""
+    database, settings, roster = services.database, services.settings, services.workers.roster
+    return {
+        "matching": services.matching.run(),
+        "sweep": Sweep(database, services.clock, settings, roster, services.workers.policy).run(),
+        "flush": Flush(database, settings, roster).run(),
+    }

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 
-async def until_gone(websocket: WebSocket, sending: asyncio.Future[None]) -> None:
+async def until_gone(websocket: WebSocket, sending: Coroutine[None, None, None]) -> None:
     """Run `sending` until it ends or the peer goes; then close."""
-    listening = asyncio.ensure_future(_drain(websocket))
+    tasks = asyncio.ensure_future(sending), asyncio.ensure_future(_drain(websocket))
     try:
-        await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (sending, listening):
+        for task in tasks:
             task.cancel()
-    for task in (sending, listening):
+    for task in tasks:
         with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, OSError):
             await task
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # closed already by the peer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, WebSocket
@@ -39,4 +38,4 @@ async def follow_events(websocket: WebSocket, use: Use, after: After | None = No
     follower = Follower(
         use.database, use.feed, use.live, use.jobs, use.workers, use.manifests, websocket.send_text
     )
-    await until_gone(websocket, asyncio.ensure_future(follower.run(after)))
+    await until_gone(websocket, follower.run(after))

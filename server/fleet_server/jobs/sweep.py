@@ -48,7 +48,7 @@ class Sweep:
             await asyncio.sleep(self.settings.sweep)
             try:
                 await self.once()
-            except Exception:
+            except Exception:  # the loop outlives one bad look, or no stale claim is ever taken back
                 log.exception("sweep_failed")
 
     async def once(self) -> None:

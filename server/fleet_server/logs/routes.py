@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
@@ -80,7 +79,7 @@ async def follow_job_log(
     found = await use.logs.of_job(ref, attempt)
     await websocket.accept()
     where = Where(offset, tail)
-    await until_gone(websocket, asyncio.ensure_future(_send_log(websocket, use.logs, found, where)))
+    await until_gone(websocket, _send_log(websocket, use.logs, found, where))
 
 
 async def _send_log(websocket: WebSocket, logs: Logs, attempt: Attempt, where: Where) -> None:

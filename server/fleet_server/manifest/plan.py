@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from fleet_protocol.ids import JobId
 from fleet_protocol.jobs import JobSpec
@@ -88,7 +87,7 @@ def _dropped(job: Job, now: datetime) -> Change:
     return Change("removed", job, replace(job, in_manifest=False, updated_at=now))
 
 
-def _stored(spec: JobSpec) -> dict[str, Any]:
+def _stored(spec: JobSpec) -> dict[str, object]:
     return spec.model_dump(mode="json")
 
 

@@ -35,7 +35,7 @@ class Flush:
             await asyncio.sleep(self.settings.flush)
             try:
                 await self.once()
-            except Exception:
+            except Exception:  # the loop outlives one bad write; the next one carries all of it again
                 log.exception("flush_failed")
 
     async def once(self) -> None:
