@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tests.architecture.source import PRODUCT, ROOT, TESTS, Function, Source, height
+
+HISTORY = ROOT / "alembic" / "fleet_migrations" / "versions"  # written once, then never edited
+
 
 FUNCTION_LINES = 60
 MODULE_LINES = 400
 PARAMETERS = 8
 FLAGS = 12  # a command's parameters are its flags: a person reads them in --help, never in a call
-POSITIONAL = 5
+POSITIONAL = 6
 ARCHITECTURE_LINES = 120
 
 EXCEPTIONS = {
     # "path:function": (limit, "reason")
+    "tests/tui/recorded.py:gesture_lab": (80, "a recording of a fleet is data"),
     "trainer/fleet_trainer/train.py:train": (120, "the training loop is one function, read top to bottom"),
 }
 
@@ -28,17 +30,16 @@ def test_functions_fit_on_a_screen():
         f"{source.at(function)} {function.name}: {height(function)} lines"
         for source in [*PRODUCT, *TESTS]
         for function in source.functions()
-        if height(function) > _function_limit(source, function)
+        if height(function) > _function_limit(source, function) and not source.path.is_relative_to(HISTORY)
     ]
     assert not too_long
 
 
 def test_modules_stay_small():
-    migrations = Path("alembic/fleet_migrations/versions")  # history, never edited again
     too_long = [
         f"{source.name}: {len(source.lines)} lines"
         for source in PRODUCT
-        if len(source.lines) > MODULE_LINES and not source.path.is_relative_to(ROOT / migrations)
+        if len(source.lines) > MODULE_LINES and not source.path.is_relative_to(HISTORY)
     ]
     assert not too_long
 
@@ -63,7 +64,9 @@ def test_parameters_are_few_and_named():
 
 
 def test_every_exception_still_exists():
-    names = {f"{source.name}:{function.name}" for source in PRODUCT for function in source.functions()}
+    names = {
+        f"{source.name}:{function.name}" for source in [*PRODUCT, *TESTS] for function in source.functions()
+    }
     assert not EXCEPTIONS.keys() - names
 
 
