@@ -119,7 +119,7 @@ def job_facts(row: JobRow, detail: JobDetail | None, width: int) -> list[Line]:
             + ([(f" {interval(metric)}", "dim")] if interval(metric) else [])
             for name, metric in job.metrics.items()
         ]
-        lines.append(_fact("metrics", joined(*metrics, gap="   ")))  # type: ignore[arg-type]
+        lines.append(_fact("metrics", joined(*metrics, gap="   ")))  # type: ignore[arg-type]  # a Line is a list, and lists are invariant
     if detail is None:
         return [*lines, _fact("model", [(one_line(f"{job.model} · {job.mode}"), "plain")])]
     spec = detail.spec
@@ -143,7 +143,7 @@ def _reason_lines(row: JobRow, width: int) -> list[Line]:
         return []
     label, tone = ("error", "bad") if row.job.status is JobStatus.FAILED else ("why", "warn")
     texts = wrapped(plain(row.reason.replace("\n", " ")), width - LABEL)[:3]
-    return [_fact(label if at == 0 else "", [(text, tone)]) for at, text in enumerate(texts)]  # type: ignore[list-item]
+    return [_fact(label if at == 0 else "", [(text, tone)]) for at, text in enumerate(texts)]  # type: ignore[list-item]  # a Line is a list, and lists are invariant
 
 
 def _fact(label: str, value: Line) -> Line:

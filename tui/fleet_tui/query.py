@@ -77,7 +77,7 @@ def _parse_word(word: str) -> Test:
     match = WORD.match(word)
     if match is None:
         wanted = word.removeprefix("-").lower()
-        bare: Test = lambda row, _: any(wanted in TEXTS[field](row).lower() for field in ANYWHERE)  # noqa: E731
+        bare: Test = lambda row, _: any(wanted in TEXTS[field](row).lower() for field in ANYWHERE)  # noqa: E731 - the annotation is what makes it a Test
         return _inverted(bare) if word.startswith("-") and wanted else bare
     field = ALIASES.get(match["field"], match["field"])
     if match["op"] in "<>":
