@@ -28,11 +28,11 @@ def demo(
     from fleet_client.demo.summary import print_outcome, print_outcome_json
 
     dashboard = tui and not json and sys.stdin.isatty() and sys.stdout.isatty()
-    say = note if json else typer.echo
+    write = note if json else typer.echo
     check_installed()
     with claimed(directory, fresh=fresh) as folder:
         try:
-            outcome = asyncio.run(show(folder, dashboard=dashboard, say=say))
+            outcome = asyncio.run(show(folder, dashboard=dashboard, write=write))
         except (KeyboardInterrupt, asyncio.CancelledError):
             note(
                 "Stopped; every program has ended. `fleet demo` goes on from here, `fleet demo --fresh` anew."

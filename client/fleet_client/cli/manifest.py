@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleet_client.cli.output import console, print_json, print_text, table
+from fleet_client.cli.output import emit, print_json, print_text, table
 from fleet_client.cli.session import FAILED, Json, Url, ask, fail, note
 from fleet_client.text import counted, printable
 
@@ -70,20 +70,19 @@ def text_of(file: Path | None) -> str | None:
 
 def print_plan(plan: Plan, done: str) -> None:
     """One line a job, then the counts; jobs that are trained already only count."""
-    out = console()
     shown = [entry for entry in plan.entries if entry.category != "trained" or entry.unsatisfiable]
     rows = [
         (MARKS[entry.category], entry.category, entry.job_id[:8], entry.name, remark(entry))
         for entry in shown
     ]
     if rows:
-        out.print(table(("mark", "category", "id", "name", "remark"), rows, fold=("name", "remark")))
+        emit(table(("mark", "category", "id", "name", "remark"), rows, fold=("name", "remark")))
     counts = {
         category: plan.count(category) for category in dict.fromkeys(one.category for one in plan.entries)
     }
     tally = ", ".join(f"{number} {category}" for category, number in counts.items())
     change = f"{plan.file} {done}" if plan.changed else f"{plan.file} changes nothing"
-    out.print(f"{printable(plan.fleet)}: {tally}. {printable(change)}.", markup=False)
+    emit(f"{printable(plan.fleet)}: {tally}. {printable(change)}.")
 
 
 def remark(entry: PlanEntry) -> str:
@@ -126,7 +125,7 @@ def report(manifest: Manifest | None, problems: tuple[ManifestProblem, ...], *, 
         return
     if jobs:
         rows = [(job.job_id, job.name, job.model, job.mode) for job in jobs]
-        console().print(table(("ID", "NAME", "MODEL", "MODE"), rows, fold=("NAME",)))
+        emit(table(("ID", "NAME", "MODEL", "MODE"), rows, fold=("NAME",)))
     for problem in problems:
         note(printable(str(problem)))
     if problems:

@@ -35,8 +35,23 @@ STYLES = {
 def console() -> Console:
     """For stdout. Into a file or a pipe nothing is wrapped, cut or coloured."""
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=UNBOUNDED, color_system=None)
+        return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, width=UNBOUNDED, color_system=None)
+
+
+def emit(*renderables: Table | Text | str) -> None:
+    """Each on stdout; into a file or a pipe without the spaces that fill up a table's last column."""
+    out = console()
+    if out.is_terminal:
+        out.print(*renderables, sep="\n")
+        return
+    with out.capture() as captured:
+        out.print(*renderables, sep="\n")
+    print_text("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def heading(text: str) -> Text:
+    return Text(f"\n{text}", style="bold")
 
 
 def word(status: str) -> Text:

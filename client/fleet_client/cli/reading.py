@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from fleet_client.cli.output import NARROW, console, facts, print_json, print_text, table, word
+from fleet_client.cli.output import NARROW, console, emit, facts, heading, print_json, print_text, table, word
 from fleet_client.cli.session import Job, Json, Url, ask
 from fleet_client.text import ago, counted, figure, headline, one_line, printable, span
 from fleet_protocol.states import JobStatus
@@ -38,11 +38,11 @@ def status(*, url: Url = None, json: Json = False) -> None:
     if json:
         print_status_json(jobs, workers)
         return
-    now, counts, out = datetime.now(UTC), Counter(job.status for job in jobs), console()
+    now, counts = datetime.now(UTC), Counter(job.status for job in jobs)
     live = [worker.name for worker in workers if worker.live]
     names = f" ({', '.join(live)})" if live else ""
     tally = ", ".join(f"{counts[one]} {one}" for one in JobStatus if counts[one])
-    out.print(
+    emit(
         facts(
             [
                 ("Jobs", tally or "none: `fleet reload FILE` queues those of a manifest"),
@@ -62,10 +62,8 @@ def status(*, url: Url = None, json: Json = False) -> None:
 
 def section(title: str, rows: list[tuple[JobView, str, str]]) -> None:
     if rows:
-        out = console()
-        out.print(f"\n[bold]{title}[/bold]")
         lines = [(job.job_id[:SHORT], job.name, since, why) for job, why, since in rows]
-        out.print(table(("id", "name", "since", "why"), lines, fold=("name", "why")))
+        emit(heading(title), table(("id", "name", "since", "why"), lines, fold=("name", "why")))
 
 
 def print_status_json(jobs: list[JobView], workers: tuple[WorkerView, ...]) -> None:
@@ -123,7 +121,7 @@ def print_jobs(jobs: tuple[JobView, ...]) -> None:
     }
     shown = [name for name in columns if out.width >= NARROW or name not in ("MODEL", "UPDATED")]
     rows = [[columns[name](job) for name in shown] for job in jobs]
-    out.print(table(shown, rows, fold=("NAME", "RESULT OR REASON")) if rows else "No job matches.")
+    emit(table(shown, rows, fold=("NAME", "RESULT OR REASON")) if rows else "No job matches.")
 
 
 def show(job: Job, *, url: Url = None, json: Json = False) -> None:
@@ -132,18 +130,18 @@ def show(job: Job, *, url: Url = None, json: Json = False) -> None:
     if json:
         print_json(detail)
         return
-    out, now = console(), datetime.now(UTC)
-    out.print(facts(job_facts(detail, now)))
+    now = datetime.now(UTC)
+    emit(facts(job_facts(detail, now)))
     if detail.metrics:
-        out.print("\n[bold]Metrics[/bold]")
-        out.print(facts((one_line(name), figure(metric)) for name, metric in detail.metrics.items()))
+        emit(
+            heading("Metrics"),
+            facts((one_line(name), figure(metric)) for name, metric in detail.metrics.items()),
+        )
     if detail.history:
-        out.print()
-        out.print(attempts_table(detail.history, now))
+        emit("", attempts_table(detail.history, now))
     tail = next((one.tail for one in reversed(detail.history) if one.tail), None)
     if tail and detail.status is not JobStatus.COMPLETED:
-        out.print("\n[bold]Last lines of the log[/bold]")
-        out.print(Text(printable(tail.rstrip())))
+        emit(heading("Last lines of the log"), printable(tail.rstrip()))
 
 
 def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | None]]:
@@ -217,16 +215,14 @@ def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
     if json:
         print_json(answer)
         return
-    out = console()
-    out.print(facts([("Job", answer.job_id), ("Status", word(answer.status)), ("", answer.summary)]))
+    emit(facts([("Job", answer.job_id), ("Status", word(answer.status)), ("", answer.summary)]))
     rows = [
         (fit.worker if not number else "", why)
         for fit in answer.workers
         for number, why in enumerate([one.message for one in fit.refusals] or ["could take it now"])
     ]
     if rows:
-        out.print()
-        out.print(table(("WORKER", "WHY NOT"), rows, fold=("WHY NOT",)))
+        emit("", table(("WORKER", "WHY NOT"), rows, fold=("WHY NOT",)))
 
 
 def workers(*, url: Url = None, json: Json = False) -> None:
@@ -239,7 +235,7 @@ def workers(*, url: Url = None, json: Json = False) -> None:
     rows = [worker_row(worker, now) for worker in page.workers]
     headings = ("NAME", "STATE", "HEARD", "RUNS", "CORES", "RAM", "GPU", "MODELS")
     none = "No worker has said hello yet: start one with `fleet-agent run --server URL`."
-    console().print(table(headings, rows, fold=("GPU", "MODELS")) if rows else none)
+    emit(table(headings, rows, fold=("GPU", "MODELS")) if rows else none)
 
 
 def worker_row(worker: WorkerView, now: datetime) -> tuple[Text | str | int, ...]:

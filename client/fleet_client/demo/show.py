@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from fleet_client.client import FleetClient
 from fleet_client.demo.folder import DemoFailed, Folder, bundled_manifest
@@ -19,6 +20,7 @@ from fleet_client.demo.verdict import surprises
 from fleet_client.errors import FleetError
 from fleet_client.text import counted
 from fleet_protocol.jobs import ArtifactView, Explanation, JobView
+from fleet_protocol.manifest import load
 from fleet_protocol.plan import Category, Plan
 
 AGENTS = ("elliott-thinkpad", "pi-garage")
@@ -54,9 +56,13 @@ def check_installed() -> None:
         )
 
 
-async def show(folder: Folder, *, dashboard: bool, say: Callable[[str], None]) -> Outcome:
+async def show(folder: Folder, *, dashboard: bool, write: Callable[[str], None]) -> Outcome:
     """Everything started, watched until nothing more can happen, and ended again."""
     began = time.monotonic()
+
+    def say(line: str) -> None:
+        write(f"{time.monotonic() - began:6.1f} s  {line}")
+
     torch = find_spec("torch") is not None
     if not torch:
         say("torch is not installed here, so only gradient-boosted trees are trained.")
@@ -72,11 +78,17 @@ async def show(folder: Folder, *, dashboard: bool, say: Callable[[str], None]) -
             for name in AGENTS:
                 programs.append(start(name, agent_command(folder, url, name), folder.log(name)))
             waiting = await watched(story, programs, url if dashboard else None)
-            jobs = await fleet.all_jobs(sort="queued")
+            jobs = sorted(await fleet.all_jobs(), key=order_in(folder.manifest))
             artifacts = {str(one.sha256): one for one in (await fleet.artifacts()).models}
         say("Everything has settled; ending the programs.")
     why = {str(one.job_id): one for one in waiting}
     return Outcome(jobs, artifacts, why, time.monotonic() - began)
+
+
+def order_in(manifest: Path) -> Callable[[JobView], int]:
+    """As the manifest lists them; jobs of an older manifest come last."""
+    order = {job.job_id: number for number, job in enumerate(load(manifest).jobs)}
+    return lambda job: order.get(job.job_id, len(order))
 
 
 def stop_on_signals() -> None:
@@ -112,9 +124,12 @@ def agent_command(folder: Folder, url: str, name: str) -> list[str]:
 
 
 def standing(plan: Plan) -> str:
-    if plan.changed:
-        return f"{plan.count(Category.NEW)} new, {plan.count(Category.TRAINED)} trained already"
-    return f"{plan.count(Category.TRAINED)} were trained by an earlier run, and are not trained again"
+    trained = plan.count(Category.TRAINED)
+    return (
+        f"{trained} of them trained by an earlier run, and not trained again"
+        if trained
+        else "none trained yet"
+    )
 
 
 async def watched(story: Story, programs: list[Program], url: str | None) -> list[Explanation]:

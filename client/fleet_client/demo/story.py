@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from textwrap import shorten
 
 from fleet_client.client import FleetClient
 from fleet_client.demo.verdict import is_settled, told
@@ -17,6 +18,8 @@ from fleet_protocol.jobs import Explanation, JobView
 from fleet_protocol.logs import LogEnd
 from fleet_protocol.states import JobStatus
 
+NAME_CHARS = 28  # of the longest name in the bundled manifests
+LOG_CHARS = 100
 QUIET_SECONDS = 4.0  # between two log lines of one job
 LOOK_SECONDS = 0.5
 
@@ -32,11 +35,10 @@ class Story:
     muted: bool = False
     live: set[str] = field(default_factory=set)
     active: set[str] = field(default_factory=set)
-    lines: int = 0
 
-    def line(self, text: str | None) -> None:
-        if text and not self.muted:
-            self.say(text)
+    def line(self, who: str, what: str) -> None:
+        if not self.muted:
+            self.say(f"{who:<{NAME_CHARS}} {what}")
 
     async def follow(self) -> None:
         """Takes in events until cancelled, over any number of connections."""
@@ -63,7 +65,8 @@ class Story:
         self.active = {job.job_id for job in frame.jobs if job.status.is_active}
 
     def take(self, event: Event, logs: asyncio.TaskGroup) -> None:
-        self.line(told(event))
+        if line := told(event):
+            self.line(*line)
         if event.worker is not None:
             (self.live.add if event.worker.live else self.live.discard)(event.worker.name)
         if event.job is not None:
@@ -81,7 +84,7 @@ class Story:
                     continue
                 if last := newest_line(piece.data):
                     told_at = clock()
-                    self.line(f"  {name} | {last}")
+                    self.line(name, f"| {shorten(last, LOG_CHARS, placeholder='…')}")
         except FleetError:
             return  # the log is an ornament here; the job's end tells what matters
 

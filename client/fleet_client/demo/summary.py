@@ -6,7 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
-from fleet_client.cli.output import console, print_text, table, word
+from fleet_client.cli.output import emit, print_text, table, word
 from fleet_client.demo.folder import Folder
 from fleet_client.demo.show import Outcome
 from fleet_client.text import counted, headline, one_line
@@ -27,14 +27,12 @@ def remark(folder: Folder, outcome: Outcome, job: JobView) -> str:
 
 
 def print_outcome(folder: Folder, outcome: Outcome) -> None:
-    out = console()
     rows = [
         (job.name, word(job.status), headline(job.metrics), job.worker or "", remark(folder, outcome, job))
         for job in outcome.jobs
     ]
     last = "ARTIFACT, OR WHY THERE IS NONE"
-    out.print()
-    out.print(table(("JOB", "STATUS", "RESULT [95 % INTERVAL]", "WORKER", last), rows, fold=("JOB", last)))
+    emit("", table(("JOB", "STATUS", "RESULT [95 % INTERVAL]", "WORKER", last), rows, fold=("JOB", last)))
     data, manifest = shlex.quote(str(folder.coordinator)), shlex.quote(str(folder.manifest))
     trained = sum(job.status is JobStatus.COMPLETED for job in outcome.jobs)
     ending = "\n".join(outcome.surprises) or "one failed and one waits, as the manifest means them to"

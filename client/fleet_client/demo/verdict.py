@@ -9,10 +9,7 @@ from fleet_protocol.events import Event
 from fleet_protocol.jobs import Explanation, JobView, WorkerFit
 from fleet_protocol.states import JobStatus
 
-MEANT = {
-    "meant to fail: nobody was recorded as subject-11": JobStatus.FAILED,
-    "meant to wait: a GPU with 640 GiB": JobStatus.PENDING,
-}
+MEANT = {"meant-to-fail": JobStatus.FAILED, "meant-to-wait": JobStatus.PENDING}
 """Jobs of the bundled manifests that shall not complete, by name. Every other one shall."""
 
 PASSING = frozenset({"busy", "draining", "not_live"})
@@ -50,23 +47,23 @@ def surprises(jobs: Iterable[JobView]) -> list[str]:
     ]
 
 
-def told(event: Event) -> str | None:
-    """An event as a line of the demo's story; None for what is not worth one."""
+def told(event: Event) -> tuple[str, str] | None:
+    """Whom an event is about and what happened to it; None for what is not worth a line."""
     if event.worker is not None and event.job is None:
-        return f"{one_line(event.worker.name)}: {event.kind.replace('_', ' ')}"
+        return one_line(event.worker.name), event.kind.removeprefix("worker_").replace("_", " ")
     job = event.job
     if job is None or event.kind == "queued":
         return None
     name, worker = one_line(job.name), one_line(job.worker or event.actor.removeprefix("agent:"))
     match event.kind:
         case "claimed":
-            return f"{name}: claimed by {worker}"
+            return name, f"claimed by {worker}"
         case "started":
-            return f"{name}: started on {worker}"
+            return name, f"started on {worker}"
         case "completed":
-            return f"{name}: completed on {worker}, {headline(job.metrics)}"
+            return name, f"completed on {worker}: {headline(job.metrics)}"
         case "failed":
-            return f"{name}: failed on {worker}: {one_line(job.reason or event.detail or 'no reason given')}"
+            return name, f"failed on {worker}: {one_line(job.reason or event.detail or 'no reason given')}"
         case _:
             detail = one_line(event.detail or job.reason or "")
-            return f"{name}: {event.kind.replace('_', ' ')}" + (f" ({detail})" if detail else "")
+            return name, event.kind.replace("_", " ") + (f" ({detail})" if detail else "")
