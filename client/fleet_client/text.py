@@ -29,6 +29,10 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def coloured(data: bytes) -> bytes:
     """A log's bytes with nothing but text, line ends, carriage returns and colours."""
     return NOT_COLOUR.sub(lambda found: found[0] if found[0].endswith(b"m") else b"", data)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from functools import partial
-from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from fleet_client.cli.output import NARROW, console, emit, facts, heading, print_json, print_text, table, word
+from fleet_client.cli.output import (
+    NARROW,
+    UNBOUNDED,
+    console,
+    emit,
+    facts,
+    heading,
+    print_json,
+    print_text,
+    table,
+    word,
+)
 from fleet_client.cli.session import Job, Json, Url, ask
-from fleet_client.text import ago, counted, figure, headline, one_line, printable, span
+from fleet_client.text import ago, counted, cut, figure, headline, one_line, printable, span
 from fleet_protocol.states import JobStatus
 
 if TYPE_CHECKING:
@@ -109,7 +118,7 @@ def list_jobs(
 
 def print_jobs(jobs: tuple[JobView, ...]) -> None:
     now, out = datetime.now(UTC), console()
-    brief = partial(shorten, width=REASON_CHARS, placeholder="…") if out.is_terminal else one_line
+    most = REASON_CHARS if out.is_terminal else UNBOUNDED
     columns: dict[str, Callable[[JobView], Text | str]] = {
         "ID": lambda job: job.job_id[:SHORT],
         "NAME": lambda job: job.name,
@@ -117,7 +126,7 @@ def print_jobs(jobs: tuple[JobView, ...]) -> None:
         "STATUS": lambda job: word(job.status),
         "WORKER": lambda job: job.worker or "",
         "UPDATED": lambda job: ago(job.updated_at, now),
-        "RESULT OR REASON": lambda job: headline(job.metrics) or brief(job.reason or ""),
+        "RESULT OR REASON": lambda job: headline(job.metrics) or cut(job.reason or "", most),
     }
     shown = [name for name in columns if out.width >= NARROW or name not in ("MODEL", "UPDATED")]
     rows = [[columns[name](job) for name in shown] for job in jobs]

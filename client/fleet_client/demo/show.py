@@ -119,7 +119,7 @@ async def started(folder: Folder, programs: list[Program], say: Callable[[str], 
 
 
 def agent_command(folder: Folder, url: str, name: str) -> list[str]:
-    state, data = str(folder.agent(name)), str(folder.dataset)
+    state, data = str(folder.agent(name).resolve()), str(folder.dataset.resolve())
     return ["fleet_agent", "run", "--server", url, "--name", name, "--state", state, "--data", data]
 
 

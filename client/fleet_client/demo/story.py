@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from textwrap import shorten
 
 from fleet_client.client import FleetClient
 from fleet_client.demo.verdict import is_settled, told
 from fleet_client.errors import FleetError, Unreachable
 from fleet_client.follow import follow
-from fleet_client.text import coloured, one_line
+from fleet_client.text import coloured, cut, one_line
 from fleet_protocol.events import Event, EventsFrame, SnapshotFrame
 from fleet_protocol.jobs import Explanation, JobView
 from fleet_protocol.logs import LogEnd
@@ -84,7 +83,7 @@ class Story:
                     continue
                 if last := newest_line(piece.data):
                     told_at = clock()
-                    self.line(name, f"| {shorten(last, LOG_CHARS, placeholder='…')}")
+                    self.line(name, f"| {cut(last, LOG_CHARS)}")
         except FleetError:
             return  # the log is an ornament here; the job's end tells what matters
 
