@@ -41,12 +41,15 @@ async def coordinator() -> AsyncIterator[Coordinator]:
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> Callable[[str], str]:
-    """Takes the text of a Python script; returns an `interpreter` that runs it whatever it is asked to run."""
+    """Takes the text of a Python script; returns an `interpreter` that runs it whatever module it is asked to run."""
 
     def write(script: str) -> str:
         program, interpreter = tmp_path / "trainer.py", tmp_path / "python"
         program.write_text("import json, os, pathlib, signal, subprocess, sys, time\n" + script)
-        interpreter.write_text(f'#!/bin/sh\nexec {sys.executable} -S {program} "$@"\n')
+        real = f'{sys.executable} "$@"'  # the agent's probes want to know about a real interpreter
+        interpreter.write_text(
+            f'#!/bin/sh\ncase "$1" in -c) exec {real};; *) exec {sys.executable} -S {program} "$@";; esac\n'
+        )
         interpreter.chmod(0o755)
         return str(interpreter)
 
@@ -102,7 +105,7 @@ def is_running(pid: int) -> bool:
 
 async def until(condition: Callable[[], object]) -> None:
     """For what only shows in the file system or the process table."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - nothing tells of these
         await asyncio.sleep(0.01)
 
 

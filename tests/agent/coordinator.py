@@ -60,7 +60,12 @@ STATUSES = {
     "fail": JobStatus.FAILED,
     "release": JobStatus.PENDING,
 }
-BODIES = {"start": StartRequest, "complete": CompleteRequest, "fail": FailRequest, "release": ReleaseRequest}
+BODIES: dict[str, type[StartRequest | CompleteRequest | FailRequest | ReleaseRequest]] = {
+    "start": StartRequest,
+    "complete": CompleteRequest,
+    "fail": FailRequest,
+    "release": ReleaseRequest,
+}
 
 
 def job_spec(model: str = "mlp", **more: object) -> JobSpec:
@@ -108,7 +113,7 @@ class Coordinator:
         self._changed = asyncio.Condition()
         self._sockets: set[WebSocket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -122,7 +127,7 @@ class Coordinator:
         )
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        while not self._server.started:
+        while not self._server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
@@ -131,7 +136,7 @@ class Coordinator:
             return
         self._server.should_exit = self._server.force_exit = True
         for connection in list(self._server.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]
+            connection.transport.abort()
         await self._serving
         self._listener.close()
         self._server = None
@@ -193,7 +198,6 @@ class Coordinator:
     async def _answer(self, kind: str, body: BaseModel) -> Response:
         if self.lost_answers[kind]:
             self.lost_answers[kind] -= 1
-            request.scope["fleet_abort"] = True
             return Response(status_code=503)
         return JSONResponse(body.model_dump(mode="json"))
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from backports.zstd import ZstdFile
 
 from fleet_agent.bundle import NotBundled, make_bundle
-
 
 EXPECTED = "7daf92cdf7ccf47051add433fd50a4b527247649bd0de0cfcfa5ca553ded8689"
 
@@ -62,9 +62,9 @@ def test_its_bytes_are_fixed_for_ever(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "make", [lambda p: p.symlink_to("/etc/passwd"), lambda p: p.symlink_to("/etc"), os.mkfifo]
 )
-def test_links_and_special_files_are_refused(tmp_path: Path, make: object) -> None:
+def test_links_and_special_files_are_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     (tmp_path / "out").mkdir()
-    make(tmp_path / "out" / "odd")  # type: ignore[operator]
+    make(tmp_path / "out" / "odd")
     with pytest.raises(NotBundled, match="odd is a link or special file"):
         make_bundle(tmp_path / "out", tmp_path / "bundle")
 

@@ -36,8 +36,8 @@ ValueError: no column named heart_rate
             "SyntaxError: invalid syntax",
         ),
         (
-            "Traceback (most recent call last):\n  x\npydantic.ValidationError: 1 error\nlr\n  not a number\n    more\n",
-            "pydantic.ValidationError: 1 error lr not a number",
+            "Traceback (most recent call last):\n  x\npydantic.ValidationError: 1 error\nlr\n  no number\n    more\n",
+            "pydantic.ValidationError: 1 error lr no number",
         ),
         ("10%\r20%\r\x1b[31mcannot open data\x1b[0m\r\n", "cannot open data"),
         ("half a line of a log\x00\x07", "half a line of a log"),

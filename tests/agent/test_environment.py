@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,10 @@ CUDA = CPU.model_copy(
 )
 
 
-def folder(tmp_path: Path, **job: object) -> AttemptFolder:
+def folder(tmp_path: Path, **job: Any) -> AttemptFolder:
     return AttemptFolder(
         tmp_path, Record(job=job_spec(**job), attempt=AttemptId("a"), number=2, boot_id=None)
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_nothing_of_ours_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:

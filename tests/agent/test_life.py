@@ -12,6 +12,7 @@ import pytest
 from backports.zstd import ZstdFile
 
 from fleet_protocol.errors import Code, Problem
+from fleet_protocol.ids import AttemptId
 from fleet_protocol.states import FailureKind, ReleaseReason, Verdict
 from fleet_protocol.workers import (
     AttemptVerdict,
@@ -55,8 +56,8 @@ def problem(status: int, code: Code) -> Problem:
     return Problem(title="no", status=status, detail="the test says no", code=code)
 
 
-async def has_printed(coordinator: Coordinator, attempt: str, text: bytes) -> None:
-    await coordinator.until(lambda: text in coordinator.logs[attempt])  # type: ignore[index]
+async def has_printed(coordinator: Coordinator, attempt: AttemptId, text: bytes) -> None:
+    await coordinator.until(lambda: text in coordinator.logs[attempt])
 
 
 async def test_a_job_trains_and_its_artifact_metrics_and_log_arrive(
@@ -72,9 +73,9 @@ async def test_a_job_trains_and_its_artifact_metrics_and_log_arrive(
     assert list(done.metrics) == ["z_headline", "a_second"]
     assert done.metrics["z_headline"].low == 0.4
     assert done.provenance["hostname"] == "here"
-    with ZstdFile(io.BytesIO(coordinator.artifacts[done.artifact])) as packed:
-        names = tarfile.open(fileobj=packed, mode="r|").getnames()
-    assert names == ["metrics.json", "model.bin"]
+    packed = ZstdFile(io.BytesIO(coordinator.artifacts[done.artifact]))
+    with packed, tarfile.open(fileobj=packed, mode="r|") as archive:
+        assert archive.getnames() == ["metrics.json", "model.bin"]
     assert coordinator.logs[attempt] == b"epoch 1\n"
     assert [kind for kind, _ in coordinator.calls if kind in ("start", "complete", "fail")] == [
         "start",

@@ -15,7 +15,7 @@ from fleet_agent.uplink import Uplink
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.ids import AttemptId, new_attempt_id, new_worker_id
 from fleet_protocol.logs import MAX_CHUNK_BYTES, StreamHello
-from tests.agent.conftest import QUICK
+from tests.agent.conftest import QUICK, until
 from tests.agent.coordinator import TOKEN, Coordinator
 
 BYTES = random.Random(1).randbytes(3 * MAX_CHUNK_BYTES + 17)
@@ -59,13 +59,11 @@ async def test_what_is_printed_arrives_while_it_is_printed(
 ) -> None:
     spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
     await coordinator.told("stream")
-    for end in (5, 5, MAX_CHUNK_BYTES * 2, len(BYTES)):
-        append(
-            tmp_path / "log",
-            BYTES[(tmp_path / "log").stat().st_size if end > 5 else 0 : end] if end > 5 else b"",
-        )
-        if end > 5:
-            await has_all(coordinator, spool, BYTES[:end])
+    begin = 0
+    for end in (5, 2 * MAX_CHUNK_BYTES, len(BYTES)):
+        append(tmp_path / "log", BYTES[begin:end])
+        await has_all(coordinator, spool, BYTES[:end])
+        begin = end
     assert not spool.over.is_set()
     streaming.stream.close(spool)
     await spool.over.wait()
@@ -149,6 +147,5 @@ async def test_a_stop_is_handed_on(streaming: Streaming, coordinator: Coordinato
     append(tmp_path / "log", b"x")
     await has_all(coordinator, spool, b"x")
     await coordinator.push_stop(spool.attempt, "cancelled")
-    while not streaming.stops:
-        await asyncio.sleep(0.01)
+    await until(lambda: streaming.stops)
     assert streaming.stops == [(spool.attempt, "cancelled")]

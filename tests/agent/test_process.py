@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from fleet_agent import process
+from fleet_agent import locks, process
 from fleet_agent.environment import account_environment
 from tests.agent.conftest import is_running, until
 
@@ -72,8 +71,8 @@ async def test_without_grace_the_whole_group_is_killed(tmp_path: Path) -> None:
     await until(lambda: (tmp_path / "log").read_bytes().endswith(b"\n"))
     await trainer.stop(0.0, asyncio.Event())
     await trainer.ended()
-    for pid in (tmp_path / "log").read_text().split():
-        await until(lambda pid=pid: not is_running(int(pid)))
+    pids = [int(pid) for pid in (tmp_path / "log").read_text().split()]
+    await until(lambda: not any(map(is_running, pids)))
     assert trainer.exit_status is None
 
 
@@ -114,14 +113,15 @@ def test_a_second_trainer_in_one_folder_is_refused(tmp_path: Path) -> None:
 async def test_a_trainer_is_found_again_after_its_parent_died(tmp_path: Path) -> None:
     parent = textwrap.dedent(f"""
         import os, pathlib, sys
-        from fleet_agent import process
+        from fleet_agent import locks, process
         command = [sys.executable, "-S", "-c",
                    "import os, sys, time\\nprint(os.getppid(), flush=True)\\n"
                    "while not os.path.exists('go'): time.sleep(0.01)\\nsys.exit(9)"]
         process.start(pathlib.Path({str(tmp_path)!r}), command, dict(os.environ))
         os._exit(1)
     """)
-    assert subprocess.run([sys.executable, "-c", parent], check=False).returncode == 1
+    dead = await asyncio.create_subprocess_exec(sys.executable, "-c", parent)
+    assert await dead.wait() == 1
     await until(lambda: (tmp_path / "log").read_bytes().endswith(b"\n"))
     found = process.Trainer(tmp_path)
     assert found.was_started
@@ -135,4 +135,4 @@ async def test_a_trainer_is_found_again_after_its_parent_died(tmp_path: Path) ->
 def test_the_agent_does_not_hold_a_trainers_lock(tmp_path: Path) -> None:
     trainer = start(tmp_path, "pass")
     asyncio.run(trainer.ended())
-    assert not process.locks.is_held(tmp_path / "lock")
+    assert not locks.is_held(tmp_path / "lock")

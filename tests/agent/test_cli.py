@@ -1,0 +1,171 @@
+"""The program as a person or a service starts it: exit codes, sentences, signals, and a real SIGKILL."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fleet_protocol.errors import Code, Problem
+from fleet_protocol.workers import CompleteRequest, HelloRequest, ReleaseRequest
+from tests.agent.conftest import is_running, until
+from tests.agent.coordinator import TOKEN, Coordinator, job_spec
+from tests.agent.test_life import WAITS
+
+AGENT = [sys.executable, "-m", "fleet_agent"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "FLEET_STATE_DIR": str(tmp_path),
+        "FLEET_TOKEN": TOKEN,
+    }
+
+
+@contextmanager
+def program(
+    arguments: list[str], environment: dict[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as file:
+        process = subprocess.Popen([*AGENT, *arguments], env=environment, stderr=file, stdout=file)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+async def finished(process: subprocess.Popen[bytes]) -> int:
+    await until(lambda: process.poll() is not None)
+    return process.returncode
+
+
+async def test_sigterm_drains_and_ends_with_zero(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path, trainer: Callable[[str], str]
+) -> None:
+    attempt = coordinator.offer(job_spec())
+    flags = ["run", "--server", coordinator.url, "--state", str(tmp_path / "s"), "--name", "cli", "--python"]
+    with program([*flags, trainer(WAITS)], environment, tmp_path / "log") as process:
+        await coordinator.until(lambda: b"ready" in coordinator.logs[attempt])
+        process.send_signal(signal.SIGTERM)
+        assert await finished(process) == 0
+    assert not is_running(int(coordinator.logs[attempt].split()[1]))
+    assert isinstance(coordinator.of("release")[0], ReleaseRequest)
+    assert b'"action": "draining"' in (tmp_path / "log").read_bytes()
+
+
+async def test_after_sigkill_the_next_agent_goes_on_with_the_same_trainer(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path, trainer: Callable[[str], str]
+) -> None:
+    attempt = coordinator.offer(job_spec())
+    script = WAITS.replace("os._exit(75)", "os._exit(0)")
+    flags = ["run", "--server", coordinator.url, "--state", str(tmp_path / "s"), "--name", "cli", "--python"]
+    with program([*flags, trainer(script)], environment, tmp_path / "log") as process:
+        await coordinator.until(lambda: b"ready" in coordinator.logs[attempt])
+        process.kill()
+    pid = int(coordinator.logs[attempt].split()[1])
+    assert is_running(pid)
+    with program([*flags, trainer(script)], environment, tmp_path / "log"):
+        hello = (await coordinator.told("hello", 2))[-1]
+        assert isinstance(hello, HelloRequest)
+        assert [local.running for local in hello.attempts] == [True]
+        os.kill(pid, signal.SIGTERM)
+        [done] = await coordinator.told("complete")
+    assert isinstance(done, CompleteRequest)
+    assert coordinator.logs[attempt].endswith(b"checkpoint\n")
+
+
+async def test_two_agents_on_one_folder(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    flags = ["run", "--server", coordinator.url, "--state", str(tmp_path / "s"), "--name", "cli"]
+    with program(flags, environment, tmp_path / "log"):
+        await coordinator.told("hello")
+        with program(flags, environment, tmp_path / "second") as second:
+            assert await finished(second) == 1
+    assert "Another agent runs on" in (tmp_path / "second").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [(Code.NOT_AUTHENTICATED, 401), (Code.PROTOCOL_TOO_OLD, 426), (Code.DUPLICATE_IDENTITY, 409)],
+)
+async def test_a_refusal_at_the_start_is_one_sentence_and_exit_one(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path, code: Code, status: int
+) -> None:
+    coordinator.problems["hello"] = [Problem(title="no", status=status, detail="that will not do", code=code)]
+    flags = ["run", "--server", coordinator.url, "--state", str(tmp_path / "s"), "--name", "cli"]
+    with program(flags, environment, tmp_path / "log") as process:
+        assert await finished(process) == 1
+    said = (tmp_path / "log").read_text()
+    assert f"fleet-agent: The coordinator at {coordinator.url} refuses this agent: that will not do" in said
+    assert "Traceback" not in said
+
+
+async def test_a_taken_name_is_waited_for(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    taken = Problem(title="no", status=409, detail="another worker is called cli", code=Code.NAME_TAKEN)
+    coordinator.problems["hello"] = [taken]
+    flags = ["run", "--server", coordinator.url, "--state", str(tmp_path / "s"), "--name", "cli"]
+    with program(flags, environment, tmp_path / "log"):
+        await coordinator.told("claim")
+    assert "another worker is called cli" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--server", "nowhere"], "is not an address"),
+        (["--gpus", "first"], "device numbers"),
+        (["--max-jobs", "0"], "--max-jobs must be at least 1"),
+        (["--data", "/no/such/folder"], "is not a folder"),
+        (["--name", "a\nb"], "printable"),
+        (["--cores", "many"], "cores"),
+    ],
+)
+def test_wrong_flags_are_usage_errors(environment: dict[str, str], flags: list[str], said: str) -> None:
+    done = subprocess.run(
+        [*AGENT, "run", *flags], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_doctor_shows_what_would_be_advertised(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    command = [*AGENT, "doctor", "--server", coordinator.url, "--models", "gbt"]
+    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "models    gbt" in done.stdout
+    assert "! No --data folder" in done.stdout
+    await coordinator.stop()
+    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "does not answer" in done.stderr
+
+
+def test_flags_win_over_the_environment(environment: dict[str, str]) -> None:
+    environment |= {"FLEET_URL": "http://127.0.0.1:9", "FLEET_AGENT_NAME": "from-environment"}
+    command = [*AGENT, "doctor", "--name", "from-flag"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "from-flag" in done.stdout
+    assert "127.0.0.1:9 " in done.stderr
+
+
+def test_the_daemon_imports_nothing_heavy() -> None:
+    code = "import fleet_agent.cli, sys; print({'torch', 'numpy', 'polars', 'pynvml'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
