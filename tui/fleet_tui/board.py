@@ -198,7 +198,8 @@ class Board(Screen[None], inherit_bindings=False):
             lines = facts.job_facts(row, known, detail.size.width - 4)
             detail.show_head(facts.job_title(row, known, now), row.job.job_id, lines[:limit])
             if self._inspector.shows(row) == "why":
-                detail.show_text(self._inspector.why or (), "why")
+                label = "why it waits" if row.job.status == "pending" else "why it is there"
+                detail.show_text(self._inspector.why or (), label)
             else:
                 detail.show_text(self._inspector.log, "log", self._inspector.log_state)
         elif worker is not None:

@@ -91,7 +91,7 @@ class Inspector:
                         self.log_state = f"interrupted, again in {item.seconds:.0f}s"
                 self._changed()
         except NotFound:
-            self.log_state = "no attempt yet"
+            self.log_state = "no log yet"
         except FleetError as error:
             self.log_state = str(error)
         self._changed()

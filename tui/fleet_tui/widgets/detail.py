@@ -12,7 +12,9 @@ from fleet_tui.widgets.pager import Pager
 
 
 def ruled(left: Line, right: Line, width: int) -> Line:
-    """A thin rule with something written into its left and its right end."""
+    """A thin rule with something written into its left and its right end; nothing without the former."""
+    if not left:
+        return []
     head: Line = [("── ", "rule"), *left, (" ", "plain")]
     tail: Line = [(" ", "plain"), *right, (" ──", "rule")] if right else []
     if line_width(head) + line_width(tail) > width:
@@ -49,4 +51,4 @@ class Detail(Vertical):
         shown: Line = [("following" if state == "live" else state, "dim")] if state else []
         if label == "log" and not pager.following:
             shown = [(f"line {pager.bottom} of {len(text)} · f follows", "warn")]
-        self.query_one("#rule", Lines).show(ruled([(label, "dim")], shown, self.size.width))
+        self.query_one("#rule", Lines).show(ruled([(label, "dim")] * bool(label), shown, self.size.width))

@@ -78,6 +78,10 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
         if self.following:
             self._to_end()
 
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        if shown:  # Textual tells a scrollbar only of movements that it was there to see
+            self.vertical_scrollbar.position = self.scroll_y
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         if new_value < old_value and new_value < self._end:

@@ -127,6 +127,10 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         self._scroll(self.scroll_offset.y)
         self._reveal()
 
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        if shown:  # Textual tells a scrollbar only of movements that it was there to see
+            self.vertical_scrollbar.position = self.scroll_y
+
     def action_move(self, by: int) -> None:
         self.action_move_to(self._position.get(self.cursor or "", 0) + by, -1 if by < 0 else 1)
 

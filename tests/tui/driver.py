@@ -1,0 +1,69 @@
+"""Drives the dashboard without a terminal: real keys at a fixed size, and the text that is on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from textual.pilot import Pilot
+
+from fleet_tui.app import FleetTui
+from fleet_tui.widgets.pager import Pager
+from tests.tui.recorded import NOW, Recorded
+
+ROUNDS = 500  # of the event loop, each a few milliseconds: a hang becomes a failure that shows the screen
+
+
+@dataclass
+class Dashboard:
+    app: FleetTui
+    pilot: Pilot[None]
+    told: Recorded
+
+    @property
+    def lines(self) -> list[str]:
+        strips = self.app.screen._compositor.render_strips()
+        return ["".join(segment.text for segment in strip).rstrip() for strip in strips]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def names(self) -> list[str]:
+        """Names in the list, from top to bottom, as far as they are on the screen."""
+        shown = self.app.board.rows
+        first, last = shown.scroll_offset.y, shown.scroll_offset.y + shown.size.height - 1
+        jobs, workers = self.app.store.jobs, self.app.store.workers
+        ids = [entry for entry in shown.entries[first:last] if isinstance(entry, str)]
+        return [jobs[one].job.name if one in jobs else workers[one].name for one in ids]
+
+    @property
+    def at(self) -> str:
+        """The name under the cursor, as the bar on the screen says."""
+        line = next((line for line in self.lines if line.startswith("▌")), "")
+        return next((name for name in self.names if f" {name} " in line), "")
+
+    @property
+    def pager(self) -> Pager:
+        return self.app.board.query_one(Pager)
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+
+    async def until(self, holds: Callable[[], bool] | str) -> None:
+        """Let the program go on until `holds`, or until that text is on the screen."""
+        test = holds if callable(holds) else lambda: holds in self.text
+        for _ in range(ROUNDS):
+            if test():
+                return
+            await self.pilot.pause(0.01)
+        raise AssertionError(f"it never came to that; the screen:\n{self.text}")
+
+
+@asynccontextmanager
+async def dashboard(told: Recorded, *, width: int = 120, height: int = 36) -> AsyncIterator[Dashboard]:
+    app = FleetTui(told, clock=lambda: NOW)
+    async with app.run_test(size=(width, height)) as pilot:
+        yield Dashboard(app, pilot, told)
