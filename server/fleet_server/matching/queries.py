@@ -66,7 +66,7 @@ def next_ready(connection: Connection, now: datetime) -> datetime | None:
 
 def running_by_worker(connection: Connection) -> Counter[WorkerId]:
     statement = select(attempts.c.worker_id, func.count()).where(attempts.c.status.in_(OPEN))
-    return Counter(dict(connection.execute(statement.group_by(attempts.c.worker_id)).tuples().all()))
+    return Counter(dict(connection.execute(statement.group_by(attempts.c.worker_id)).all()))
 
 
 def attempts_by_claim(connection: Connection, claims: Sequence[str]) -> dict[str, Attempt]:

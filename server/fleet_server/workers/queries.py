@@ -24,7 +24,7 @@ async def running_jobs(connection: AsyncConnection) -> Mapping[WorkerId, list[Jo
     """The jobs that each worker holds."""
     statement = select(attempts.c.worker_id, attempts.c.job_id).where(attempts.c.status.in_(OPEN))
     held: dict[WorkerId, list[JobId]] = defaultdict(list)
-    for worker, job in (await connection.execute(statement)).tuples().all():
+    for worker, job in (await connection.execute(statement)).all():
         held[worker].append(job)
     return held
 
