@@ -7,6 +7,8 @@ query stands in the `queries` module of its feature.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -24,6 +26,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
 )
+
+from fleet_protocol.states import AttemptStatus, JobStatus
 
 metadata = MetaData(
     naming_convention={
@@ -51,6 +55,26 @@ class Utc(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+E = TypeVar("E", bound=StrEnum)
+
+
+class Word(TypeDecorator[E]):
+    """One of an enumeration's words, stored as text: a member goes in, a member comes out."""
+
+    impl = String(16)
+    cache_ok = True
+
+    def __init__(self, words: type[E]) -> None:
+        super().__init__()
+        self.words = words
+
+    def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
+        return None if value is None else self.words(value)
+
+
 Id = String(36)
 
 jobs = Table(
@@ -63,7 +87,7 @@ jobs = Table(
     Column("spec", JSON, nullable=False),
     Column("needs_digest", String(16), nullable=False),  # equal for jobs that the same workers can take
     Column("priority", Integer, nullable=False),
-    Column("status", String(16), nullable=False),
+    Column("status", Word(JobStatus), nullable=False),
     Column("reason", Text),
     Column("attempts", Integer, nullable=False),
     Column("errors", Integer, nullable=False),  # counts towards max_attempts
@@ -103,7 +127,7 @@ attempts = Table(
     Column("worker_id", Id, nullable=False),
     Column("worker", String(200), nullable=False),
     Column("claim_id", Id, nullable=False, unique=True),
-    Column("status", String(16), nullable=False, index=True),
+    Column("status", Word(AttemptStatus), nullable=False, index=True),
     Column("reason", Text),
     Column("exit_code", Integer),
     Column("tail", Text),

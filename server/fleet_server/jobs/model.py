@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -106,7 +106,7 @@ ATTEMPT_COLUMNS = tuple(column.name for column in fields(Attempt))
 
 
 def job_from(row: RowMapping) -> Job:
-    return Job(**{**{name: row[name] for name in JOB_COLUMNS}, "status": JobStatus(row["status"])})
+    return Job(**{name: row[name] for name in JOB_COLUMNS})
 
 
 def attempt_from(row: RowMapping) -> Attempt:
@@ -117,8 +117,8 @@ def attempt_from(row: RowMapping) -> Attempt:
 
 def job_values(job: Job) -> dict[str, Any]:
     values = {name: getattr(job, name) for name in JOB_COLUMNS}
-    return {**values, "status": str(job.status), "metrics": dict(job.metrics or {}), "spec": dict(job.spec)}
+    return {**values, "metrics": dict(job.metrics or {}), "spec": dict(job.spec)}
 
 
 def attempt_values(attempt: Attempt) -> dict[str, Any]:
-    return {**asdict(attempt), "status": str(attempt.status)}
+    return {name: getattr(attempt, name) for name in ATTEMPT_COLUMNS}

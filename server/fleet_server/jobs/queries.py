@@ -88,7 +88,7 @@ async def job_and_attempt_async(
 
 async def count_by_status(connection: AsyncConnection) -> dict[JobStatus, int]:
     rows = (await connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status))).all()
-    return {JobStatus(status): count for status, count in rows}
+    return {status: count for status, count in rows}
 
 
 SORTS = {

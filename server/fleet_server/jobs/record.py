@@ -87,4 +87,4 @@ def _note(tx: Transaction, change: Change, actor: str) -> Job:
 def _guarded(before: Job, after: Job) -> dict[str, object]:
     values = job_values(after)
     del values["job_id"]
-    return {**values, "_job_id": before.job_id, "_status": str(before.status), "_version": before.version}
+    return {**values, "_job_id": before.job_id, "_status": before.status, "_version": before.version}
