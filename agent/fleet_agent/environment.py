@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from fleet_agent.settings import Settings
 from fleet_agent.state import AttemptFolder
@@ -60,7 +59,7 @@ def trainer_environment(folder: AttemptFolder, settings: Settings, capability: C
         "FLEET_GRACE_S": str(int(settings.grace)),
     }
     if settings.data is not None:
-        environment["FLEET_DATA"] = str(Path.cwd() / settings.data)
+        environment["FLEET_DATA"] = str(settings.data.absolute())
     if where == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     elif settings.devices is not None:

@@ -275,7 +275,10 @@ class AttemptRun:
                 self._on_refused(refusal, spool)
             else:
                 self.folder.note_reported()
-                self._log.info(f"{job.name}: {answer.status}", action="job_reported", status=answer.status)
+                why = f" ({outcome.reason})" if isinstance(outcome, FailRequest) else ""
+                self._log.info(
+                    f"{job.name}: {answer.status}{why}", action="job_reported", status=answer.status
+                )
             return
 
     def _on_refused(self, refusal: Refused, spool: Spool) -> None:

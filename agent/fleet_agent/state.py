@@ -161,7 +161,7 @@ class StateFolder:
 
     def __init__(self, root: Path) -> None:
         """Create or open it. AgentError when another agent uses it or it cannot be written."""
-        self.root = root
+        self.root = root = root.absolute()  # trainers run elsewhere and are told paths in here
         self._attempts = root / "attempts"
         try:
             self._attempts.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -104,6 +104,13 @@ def test_the_trainer_finds_its_job_as_the_contract_says(state: StateFolder) -> N
     assert spec["train_hosts"] == ["a", "b"]
 
 
+def test_a_relative_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = StateFolder(Path("here")).admit(granted(), None)
+    assert folder is not None
+    assert folder["job.json"].is_relative_to(tmp_path / "here")
+
+
 def test_a_removed_attempt_is_gone(state: StateFolder) -> None:
     folder = state.admit(granted(), None)
     assert folder is not None
