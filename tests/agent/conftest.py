@@ -65,7 +65,7 @@ class Bench:
         self.timing = QUICK
 
     def set(self, **changes: object) -> None:
-        self.settings = dataclasses.replace(self.settings, **changes)  # type: ignore[arg-type]
+        self.settings = dataclasses.replace(self.settings, **changes)  # type: ignore[arg-type]  # any field may be given
 
     @contextlib.asynccontextmanager
     async def agent(self, *, dies: bool = False) -> AsyncIterator[Agent]:

@@ -128,7 +128,7 @@ async def test_exit_codes_two_and_three_name_their_kind(
         coordinator.offer(job_spec(seed=code))
     async with bench.agent():
         failed = await coordinator.told("fail", 3)
-    assert [body.kind for body in failed] == [FailureKind.REFUSED, FailureKind.DATA, FailureKind.ERROR]  # type: ignore[attr-defined]
+    assert [body.kind for body in failed] == [FailureKind.REFUSED, FailureKind.DATA, FailureKind.ERROR]  # type: ignore[attr-defined]  # every one of them failed
 
 
 async def test_an_interpreter_that_is_not_there_is_the_machines_fault(

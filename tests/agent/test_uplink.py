@@ -126,7 +126,7 @@ async def test_the_coordinators_own_delay_is_honoured() -> None:
     async def pause(seconds: float) -> None:
         waited.append(seconds)
 
-    uplink.pause = pause  # type: ignore[method-assign]
+    uplink.pause = pause  # type: ignore[method-assign]  # the seam for waiting
     await persisted(uplink)
     assert waited == [17.0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from textual.events import Key
 
 from fleet_client.errors import NotAuthenticated, Unreachable
 from fleet_protocol.errors import Code
@@ -56,7 +57,7 @@ async def test_vim_keys_arrows_and_pages_move_the_cursor() -> None:
             ("home", "job-00"),
         ):
             await shown.press(keys)
-            await shown.until(lambda name=name: shown.at == name)  # type: ignore[misc]
+            await shown.until(lambda name=name: shown.at == name)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
         await shown.press("ctrl+d")
         await shown.until(lambda: shown.at not in ("job-00", "job-01"))
         half = shown.at
@@ -64,6 +65,25 @@ async def test_vim_keys_arrows_and_pages_move_the_cursor() -> None:
         await shown.until(lambda: shown.at > half)
         await shown.press("pageup")
         await shown.until(lambda: shown.at == "job-00")
+
+
+async def test_keys_typed_faster_than_the_screen_is_drawn_arrive_where_they_belong() -> None:
+    async with dashboard(telling(*many(5))) as shown:
+        await shown.until("job-00")
+        for key in ("3", "1", "j", "slash", "j", "o", "b", "enter", "j"):
+            shown.app.post_message(Key(key, key if len(key) == 1 else None))
+        await shown.until(lambda: shown.at == "job-02")
+        assert "/job" in shown.text
+
+
+async def test_a_worker_is_busy_with_what_the_jobs_say() -> None:
+    told = telling(job("a", "running", worker="pi"))
+    async with dashboard(told) as shown:
+        await shown.until("● 1 running")
+        await shown.press("3")
+        await shown.until("● busy      pi              1/2")
+        told.tell(events(job("a", "completed"), first=101))
+        await shown.until("○ idle      pi              0/2")
 
 
 async def test_until_it_is_moved_the_cursor_stays_on_the_most_urgent_row() -> None:
@@ -415,6 +435,6 @@ async def counted_quiet(shown: Dashboard) -> None:
     """Ticks of the clock while nothing changes refresh no line."""
     refreshed: list[object] = []
     for row in shown.app.board.walk_children():
-        row.refresh = lambda *args, **kwargs: refreshed.append(args)  # type: ignore[method-assign,assignment]
+        row.refresh = lambda *args, **kwargs: refreshed.append(args)  # type: ignore[method-assign,assignment]  # only counted here
     shown.app.board._tick()
     assert refreshed == []

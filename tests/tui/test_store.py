@@ -16,7 +16,7 @@ from tests.tui.recorded import NOW, attempt_of, events, job, snapshot, uuid, wor
 def told(*frames: object) -> Store:
     store = Store()
     for frame in frames:
-        store.apply(frame, NOW)  # type: ignore[arg-type]
+        store.apply(frame, NOW)  # type: ignore[arg-type]  # each line is one kind of frame
     return store
 
 
