@@ -10,6 +10,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
+from sqlalchemy import Engine
 
 from fleet_protocol.plan import ReloadRequest
 from fleet_protocol.version import program_version
@@ -44,12 +45,12 @@ from fleet_server.workers.routes import router as worker_routes
 from fleet_server.workers.service import Workers
 
 
-def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
+def create_app(settings: Settings, clock: Clock | None = None, write_engine: Engine | None = None) -> FastAPI:
     """The coordinator as an ASGI application; its database must be at the newest revision already."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await _open(settings, clock or SteadyClock())
+        services = await _open(settings, clock or SteadyClock(), write_engine)
         app.state.services = services
         async with asyncio.TaskGroup() as group:
             services.loops = [group.create_task(loop, name=name) for name, loop in _loops(services).items()]
@@ -64,7 +65,6 @@ def create_app(settings: Settings, clock: Clock | None = None) -> FastAPI:
         description="The coordinator of a fleet: plan it, explain it, train it once.",
         lifespan=lifespan,
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
         generate_unique_id_function=_operation_id,
     )
     routers = (
@@ -88,9 +88,9 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-async def _open(settings: Settings, clock: Clock) -> Services:
+async def _open(settings: Settings, clock: Clock, write_engine: Engine | None) -> Services:
     """Make every part, take up the state that the database holds, apply the manifest."""
-    database = Database(settings.url, clock)
+    database = Database(settings.url, clock, write_engine)
     database.writer.start()
     async with database.read() as connection:
         roster = Roster({worker.worker_id: worker for worker in await connection.run_sync(all_workers)})

@@ -62,6 +62,10 @@ class Transaction:
         return self.last_event
 
 
+class DatabaseLost(Exception):
+    """The connection to the database is gone; this coordinator is no longer the active one."""
+
+
 class _Task:
     __slots__ = ("future", "operation")
 
@@ -80,6 +84,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: list[Callable[[Sequence[EventRow]], None]] = []
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called in the event loop when the connection is gone, and with it the right to write."""
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -112,6 +118,16 @@ class Writer:
                 batch, ending = self._take()
                 if batch:
                     self._write(connection, batch)
+                if connection.invalidated:
+                    self._give_up()
+                    return
+
+    def _give_up(self) -> None:
+        """A new connection would not hold the lock that makes this coordinator the active one: never write again."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self.on_lost)
+        while (task := self._queue.get()) is not None:
+            self._answer([(task, None, DatabaseLost())], [])
 
     def _take(self) -> tuple[list[_Task], bool]:
         """Wait for one task, then take everything else that is queued."""
@@ -169,8 +185,8 @@ class Writer:
 class Database:
     """The writer and the pool of readers of one coordinator."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
-        self._write_engine = writing_engine(url)
+    def __init__(self, url: str, clock: Clock, write_engine: Engine | None = None) -> None:
+        self._write_engine = write_engine or writing_engine(url)
         self._read_engine = reading_engine(url)
         self.writer = Writer(self._write_engine, clock)
 
@@ -188,20 +204,29 @@ class Database:
 
 def writing_engine(url: str) -> Engine:
     """A synchronous engine with one connection, durable at each commit."""
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=1, max_overflow=0)
+    if not is_sqlite(url):
+        return create_engine(url, poolclass=StaticPool)
     engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5})
     _configure_sqlite(engine, "BEGIN IMMEDIATE", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON")
     return engine
 
 
 def reading_engine(url: str) -> AsyncEngine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_size=4, max_overflow=0)
-    engine = create_async_engine(parsed.set(drivername="sqlite+aiosqlite"), pool_size=4, max_overflow=4)
+    """A pool of asynchronous connections that cannot write; each transaction sees one moment."""
+    if not is_sqlite(url):
+        read_only = {
+            "options": "-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
+        }
+        return create_async_engine(url, pool_size=4, max_overflow=4, connect_args=read_only)
+    engine = create_async_engine(
+        make_url(url).set(drivername="sqlite+aiosqlite"), pool_size=4, max_overflow=4
+    )
     _configure_sqlite(engine.sync_engine, "BEGIN", "PRAGMA query_only=ON")
     return engine
+
+
+def is_sqlite(url: str) -> bool:
+    return make_url(url).get_backend_name() == "sqlite"
 
 
 def _configure_sqlite(engine: Engine, begin: str, *pragmas: str) -> None:

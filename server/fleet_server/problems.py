@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
@@ -23,10 +23,13 @@ HTTP_CODES = {
     413: Code.TOO_LARGE,
 }
 
+KEY_CHARS = 100
+
 
 def install(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(WebSocketRequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
 
@@ -43,9 +46,9 @@ async def _refusal(_: HTTPConnection, error: Exception) -> Response:
 
 
 async def _invalid(_: HTTPConnection, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     items = tuple(
-        ProblemItem(key=".".join(str(part) for part in entry["loc"]), message=str(entry["msg"]))
+        ProblemItem(key=".".join(str(part)[:KEY_CHARS] for part in entry["loc"]), message=str(entry["msg"]))
         for entry in error.errors()[:50]
     )
     detail = "; ".join(f"{item.key}: {item.message}" for item in items[:3])

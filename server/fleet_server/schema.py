@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError
 
-from fleet_server.database import writing_engine
+from fleet_server.database import is_sqlite, writing_engine
 
 
 class SchemaError(Exception):
@@ -23,12 +27,40 @@ def configuration(url: str) -> Config:
 
 
 def migrate(url: str) -> str:
-    """Bring the database to this program's revision; returns it. SchemaError when it is from a newer version."""
+    """Bring the database to this program's revision; returns it. SchemaError when it is from a newer version.
+
+    A SQLite file that holds something is copied aside first.
+    """
     config = configuration(url)
-    head = _head(config)
-    if current(url) != head:
+    head, found = _head(config), current(url)
+    if found != head:
+        if found is not None and is_sqlite(url):
+            back_up(url, found)
         command.upgrade(config, "head")
     return head
+
+
+def require_current(url: str) -> None:
+    """SchemaError unless the database is at this program's revision: a shared server is migrated by hand."""
+    found, head = current(url), _head(configuration(url))
+    if found != head:
+        state = "empty" if found is None else f"at revision {found}"
+        raise SchemaError(
+            f"The database is {state}; this fleet needs revision {head}. Run: fleet-server migrate"
+        )
+
+
+def back_up(url: str, revision: str) -> Path:
+    """A whole and consistent copy of a SQLite database beside it, named by the revision it is at."""
+    database = Path(make_url(url).database or "")
+    copy = database.with_name(
+        f"{database.name}.before-{revision}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    )
+    engine = writing_engine(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
+    engine.dispose()
+    return copy
 
 
 def current(url: str) -> str | None:

@@ -5,33 +5,53 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import structlog
 import uvicorn
+from sqlalchemy import Engine
 
 from fleet_protocol.local import LocalServer, is_loopback, write_note
 from fleet_protocol.manifest import LOCAL_MANIFEST, ManifestError, find_manifest, load
 from fleet_protocol.version import program_version
 from fleet_server import journal
+from fleet_server.activity import FolderInUse, hold_folder, is_active
 from fleet_server.app import create_app
-from fleet_server.lock import FolderInUse, hold
-from fleet_server.schema import SchemaError, migrate
+from fleet_server.database import is_sqlite, writing_engine
+from fleet_server.schema import SchemaError, migrate, require_current
+from fleet_server.services import Services
 from fleet_server.settings import Settings
 
 log = structlog.get_logger()
 Fail = Callable[[str], NoReturn]
 GRACE_SECONDS = 5
+STANDBY_SECONDS = 0.5
 
 
 class Server(uvicorn.Server):
     """uvicorn, which first lets go of everybody who waits on a long poll or a websocket."""
 
+    lost_database = False
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.config.app.state.services  # type: ignore[union-attr]  # ours, made in run
+        return services
+
+    def leave(self) -> None:
+        """The database is gone: end at once, so that a standby is not kept waiting."""
+        self.lost_database = self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.app.state.services.begin_closing()  # type: ignore[union-attr]  # ours, made below
+        self.services.begin_closing()
         await super().shutdown(sockets)
+
+
+held: list[IO[str]] = []
+"""Locks that last as long as the process."""
 
 
 def run(settings: Settings, fail: Fail) -> None:
@@ -41,15 +61,14 @@ def run(settings: Settings, fail: Fail) -> None:
     settings = settings.model_copy(update={"manifest": _manifest(settings.manifest, fail)})
     _folder(settings.data, fail)
     try:
-        lock = hold(settings.data)
-        migrate(settings.url)
+        engine = _become_active(settings)
     except (FolderInUse, SchemaError) as error:
         fail(str(error))
     listener = _listen(settings, fail)
     port = listener.getsockname()[1]
     write_note(LocalServer(port, settings.data))
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(settings, write_engine=engine),
         log_config=None,
         access_log=False,
         ws="websockets-sansio",
@@ -59,22 +78,40 @@ def run(settings: Settings, fail: Fail) -> None:
         lifespan="on",
     )
     server = Server(config)
-    announce = f"fleet-server: listening on http://{settings.host}:{port}"
-    _when_started(server, lambda: print(announce, flush=True))  # noqa: T201 - what scripts wait for
+    _when_started(server, f"fleet-server: listening on http://{settings.host}:{port}")
     log.info("starting", version=program_version(), data=str(settings.data), port=port)
     server.run(sockets=[listener])
-    lock.close()
     if not server.started:
         fail("could not start; the lines above say why")
+    if server.lost_database:
+        fail(
+            "lost the database, and with it the right to write; a standby can take over, or start this one again"
+        )
 
 
-def _when_started(server: uvicorn.Server, then: Callable[[], None]) -> None:
+def _become_active(settings: Settings) -> Engine:
+    """The engine of the active coordinator, its schema in order; waits for its turn where others stand before it."""
+    engine = writing_engine(settings.url)
+    if is_sqlite(settings.url):
+        held.append(hold_folder(settings.data))
+        migrate(settings.url)
+        return engine
+    require_current(settings.url)
+    if not is_active(engine):
+        print("fleet-server: standing by; another coordinator is active", flush=True)  # noqa: T201 - for scripts
+        while not is_active(engine):
+            time.sleep(STANDBY_SECONDS)
+    return engine
+
+
+def _when_started(server: Server, announcement: str) -> None:
     startup = server.startup
 
     async def announced(sockets: list[socket.socket] | None = None) -> None:
         await startup(sockets)
         if server.started:
-            then()
+            server.services.database.writer.on_lost = server.leave
+            print(announcement, flush=True)  # noqa: T201 - what scripts wait for
 
     server.startup = announced  # type: ignore[method-assign]  # uvicorn has no other hook after start-up
 

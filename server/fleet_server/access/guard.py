@@ -12,7 +12,11 @@ from starlette.requests import HTTPConnection, Request
 from fleet_protocol.local import Role
 from fleet_server.access.permissions import PERMISSIONS, PUBLIC
 from fleet_server.access.tokens import Tokens
+from fleet_server.bodies import capped
 from fleet_server.errors import NotAuthenticated, NotPermitted
+
+STREAMED = frozenset({"upload_artifact"})
+"""Routes whose body is bounded by a setting of its own while it streams."""
 
 
 def authorize(connection: HTTPConnection, name: str) -> Role | None:
@@ -47,7 +51,8 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             authorize(request, name)
-            return await handle(request)
+            limit = request.app.state.services.settings.max_body_bytes
+            return await handle(request if name in STREAMED else capped(request, limit))
 
         return guarded
 

@@ -19,10 +19,9 @@ from fleet_server.services import Use
 router = APIRouter(prefix="/v1", tags=["artifacts"], route_class=GuardedRoute)
 Digest = Annotated[Sha256, Path(pattern=SHA256_PATTERN)]
 Attempt = Annotated[AttemptId, Query(pattern=UUID_PATTERN)]
-UNLIMITED = 2**63 - 1  # artifacts are bounded by their own setting, while they stream
 
 
-@router.put("/model/{sha256}", status_code=201, max_body_size=UNLIMITED)
+@router.put("/model/{sha256}", status_code=201)
 async def upload_artifact(
     sha256: Digest,
     attempt: Attempt,
@@ -43,7 +42,7 @@ def _part(content_range: str | None, content_length: str | None) -> Part:
         if content_length is None or not content_length.isdecimal():
             raise Refusal("An upload needs Content-Length, or Content-Range where it goes on.")
         return Part(0, int(content_length))
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", content_range)
+    match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", content_range)
     if match is None or not int(match[1]) <= int(match[2]) + 1 <= int(match[3]):
         raise Refusal(
             "Content-Range must be `bytes START-END/TOTAL`, with END counted from 0 and inside TOTAL."

@@ -14,7 +14,7 @@ from fleet_server.services import Use
 from fleet_server.sockets import until_gone
 
 router = APIRouter(prefix="/v1", tags=["events"], route_class=GuardedRoute)
-After = Annotated[int, Query(ge=0)]
+After = Annotated[int, Query(ge=0, le=2**63 - 1)]
 
 
 @router.get("/events")

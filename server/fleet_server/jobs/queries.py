@@ -16,7 +16,7 @@ from fleet_protocol.jobs import JobQuery
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_server.errors import AmbiguousJob, Refusal, UnknownAttempt, UnknownJob
 from fleet_server.jobs.model import Attempt, Job, attempt_from, job_from
-from fleet_server.tables import attempts, jobs
+from fleet_server.tables import Utc, attempts, jobs
 
 OPEN = [AttemptStatus.CLAIMED, AttemptStatus.RUNNING]
 
@@ -105,7 +105,7 @@ async def list_jobs(connection: AsyncConnection, wanted: JobQuery) -> tuple[list
     statement = _filtered(wanted)
     column, descending = SORTS[wanted.sort.lstrip("-")], wanted.sort.startswith("-")
     if wanted.cursor is not None:
-        statement = statement.where(_beyond(column, descending, _decode(wanted.cursor)))
+        statement = statement.where(_beyond(column, descending, _decode(wanted.cursor, column)))
     order = column.desc() if descending else column.asc()
     statement = statement.order_by(order, jobs.c.job_id).limit(wanted.limit + 1)
     rows = [job_from(row) for row in (await connection.execute(statement)).mappings().all()]
@@ -142,13 +142,18 @@ def _beyond(column: Any, descending: bool, at: tuple[Any, str]) -> Any:
 
 def _encode(job: Job, column: str) -> str:
     value = getattr(job, column)
-    kind, text = ("time", value.isoformat()) if isinstance(value, datetime) else ("plain", value)
-    return base64.urlsafe_b64encode(json.dumps([kind, text, job.job_id]).encode()).decode()
+    plain = value.isoformat() if isinstance(value, datetime) else value
+    return base64.urlsafe_b64encode(json.dumps([column, plain, job.job_id]).encode()).decode()
 
 
-def _decode(cursor: str) -> tuple[Any, str]:
+def _decode(cursor: str, column: Any) -> tuple[Any, str]:
+    """The value and the id to go on after; Refusal unless it is a cursor of a list in this column's order."""
     try:
-        kind, value, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return (datetime.fromisoformat(value) if kind == "time" else value), str(job_id)
+        name, plain, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        kind = datetime if isinstance(column.type, Utc) else column.type.python_type
+        value = datetime.fromisoformat(plain) if kind is datetime else plain
+        if name != column.name or not isinstance(value, kind) or len(str(plain)) > 1000:
+            raise ValueError(name)
     except (ValueError, TypeError):
         raise Refusal("The cursor is not one that this coordinator gave; start the list anew.") from None
+    return value, str(job_id)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
 from fleet_protocol.ids import UUID_PATTERN, AttemptId
 from fleet_protocol.logs import AppendAnswer, LogStart
 from fleet_server.access.guard import Guarded, GuardedRoute
+from fleet_server.bodies import capped
 from fleet_server.jobs.model import Attempt
 from fleet_server.logs.service import Logs, Where
 from fleet_server.logs.stream import AgentStream
@@ -24,12 +25,13 @@ MAX_APPEND_BYTES = 1024 * 1024
 MAX_READ_BYTES = 4 * 1024 * 1024
 
 
-@router.patch("/attempt/{attempt}/log", max_body_size=MAX_APPEND_BYTES)
+@router.patch("/attempt/{attempt}/log")
 async def append_log(
     attempt: AttemptPath, request: Request, use: Use, upload_offset: Annotated[int, Header(ge=0)]
 ) -> AppendAnswer:
     """Append bytes at `Upload-Offset`; the answer is the durable length."""
-    return AppendAnswer(durable=await use.logs.append(attempt, upload_offset, await request.body()))
+    data = await capped(request, MAX_APPEND_BYTES).body()
+    return AppendAnswer(durable=await use.logs.append(attempt, upload_offset, data))
 
 
 @router.head("/attempt/{attempt}/log")

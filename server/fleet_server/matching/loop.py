@@ -75,6 +75,7 @@ class MatchingLoop:
         """The answer to one claim, or None when nothing fits within `wait` seconds."""
         loop = asyncio.get_running_loop()
         request = Waiting(worker, claim_id, loop.time() + wait, loop.create_future())
+        self._forget_earlier(claim_id)
         self._waiting.append(request)
         self._wake.set()
         try:
@@ -86,6 +87,13 @@ class MatchingLoop:
                     request.answer.set_result(None)
         # What is not answered by now is in a pass, or waits for its first; a pass answers whoever's time is up.
         return await request.answer
+
+    def _forget_earlier(self, claim_id: str) -> None:
+        """The same question again: whoever asked it before has gone, and must not be handed a job."""
+        for earlier in [request for request in self._waiting if request.claim_id == claim_id]:
+            self._waiting.remove(earlier)
+            if not earlier.answer.done():
+                earlier.answer.set_result(None)
 
     def wake(self) -> None:
         """Look again: something changed that is not in an event."""
@@ -114,9 +122,9 @@ class MatchingLoop:
             self._waiting = [request for request in self._waiting if request not in batch]
             outcome = await self._pass(batch)
             due = outcome.next_ready
-            for request in batch:
-                self._settle(request, outcome)
             served = {request.worker for request in batch if outcome.answers.get(request.claim_id)}
+            for request in batch:
+                self._settle(request, outcome, again=request.worker in served)
             if any(request.worker in served for request in self._waiting):
                 self._wake.set()  # one claim of a worker is answered a pass; this one has another
 
@@ -139,11 +147,12 @@ class MatchingLoop:
         except TimeoutError:
             return
 
-    def _settle(self, request: Waiting, outcome: Outcome) -> None:
+    def _settle(self, request: Waiting, outcome: Outcome, *, again: bool) -> None:
+        """Answer, or wait on; `again`: this pass served another claim of its worker, so the next one may serve it."""
         request.considered = True
         if request.answer.done():
             return
-        late = self._closing or asyncio.get_running_loop().time() >= request.until
+        late = self._closing or (not again and asyncio.get_running_loop().time() >= request.until)
         if request.claim_id in outcome.answers or late:
             request.answer.set_result(outcome.answers.get(request.claim_id))
         else:
