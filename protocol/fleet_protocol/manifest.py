@@ -21,10 +21,10 @@ from fleet_protocol.jobs import JobSpec, Mode, Needs, SplitRecipe
 from fleet_protocol.plan import MAX_MANIFEST_CHARS
 from fleet_protocol.problems import ManifestProblem, describe
 from fleet_protocol.toml_lines import KeyPath, Lines, locate
+from fleet_protocol.wire import MAX_INTEGER
 
 SYSTEM_MANIFEST = Path("/etc/fleet/training_manifest.toml")
 LOCAL_MANIFEST = Path("training_manifest.toml")
-MAX_INTEGER = 2**53  # what JSON carries without loss through every reader
 DEFAULT_TRAIN_HOSTS = ("elliott-thinkpad",)
 
 Name = Annotated[

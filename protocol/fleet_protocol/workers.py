@@ -10,7 +10,7 @@ from fleet_protocol.capability import Capability
 from fleet_protocol.ids import WireAttemptId, WireJobId, WireSha256, WireUuid, WireWorkerId
 from fleet_protocol.jobs import JobSpec, Metric
 from fleet_protocol.states import FailureKind, JobStatus, ReleaseReason, Verdict
-from fleet_protocol.wire import Answer, Label, Line, Request, Time
+from fleet_protocol.wire import Answer, Count, Label, Line, Request, Time, Whole
 
 Tail = Annotated[str, Field(max_length=16_384)]
 
@@ -73,8 +73,8 @@ class StartRequest(Request):
 
 
 class Progress(Request):
-    step: int = 0
-    total: int | None = None
+    step: Whole = 0
+    total: Whole | None = None
     phase: Annotated[str, Field(max_length=80)] | None = None
 
 
@@ -101,7 +101,7 @@ class CompleteRequest(Request):
         default_factory=dict, max_length=100
     )
     """Versions, commit and machine: kept beside the artifact, never inside it."""
-    log_bytes: Annotated[int, Field(ge=0)] | None = None
+    log_bytes: Count | None = None
     """Length of the whole log, so that its reader knows when it has all of it."""
 
 
@@ -110,10 +110,10 @@ class FailRequest(Request):
     attempt: WireAttemptId
     kind: FailureKind
     reason: Line
-    exit_code: int | None = None
+    exit_code: Whole | None = None
     tail: Tail = ""
     """The log's last lines, so that the reason is at hand even where the log is not."""
-    log_bytes: Annotated[int, Field(ge=0)] | None = None
+    log_bytes: Count | None = None
     """Length of the whole log, so that its reader knows when it has all of it."""
 
 
@@ -122,7 +122,7 @@ class ReleaseRequest(Request):
     attempt: WireAttemptId
     reason: ReleaseReason
     detail: Line = ""
-    log_bytes: Annotated[int, Field(ge=0)] | None = None
+    log_bytes: Count | None = None
     """Length of the whole log, so that its reader knows when it has all of it."""
 
 

@@ -6,14 +6,13 @@ import asyncio
 from collections import Counter
 from uuid import uuid4
 
-from tests.server.coordinator import Coordinator, job, jobs, manifest, refused
+from fleet_protocol.ids import WorkerId
+from tests.server.coordinator import Coordinator, job, jobs, manifest, refused, until
 
 
 async def _waiting(fleet: Coordinator, count: int = 1) -> None:
     """Until so many claims were considered and wait on."""
-    async with asyncio.timeout(10):
-        while sum(request.considered for request in fleet.services.matching._waiting) < count:
-            await asyncio.sleep(0)
+    await until(lambda: sum(claim.considered for claim in fleet.services.matching._waiting) >= count)
 
 
 async def test_a_claim_carries_the_whole_job(fleet: Coordinator):
@@ -107,11 +106,12 @@ async def test_a_worker_gets_no_more_than_it_takes(fleet: Coordinator):
 async def test_two_claims_of_one_worker_at_once_get_two_jobs(fleet: Coordinator):
     await fleet.load(manifest(*jobs(3)))
     worker = await fleet.worker(max_jobs=2)
-    for wait in (30, 0):
-        held = await asyncio.gather(worker.claim(wait=wait), worker.claim(wait=wait))
-        assert len({claim.job.job_id for claim in held if claim}) == 2, wait
+    for wait in (30.0, 0.0):  # without a wait the second must not be told that there is nothing
+        ids = [str(uuid4()), str(uuid4())]
+        claims = (fleet.services.matching.claim(WorkerId(worker.id), claim_id, wait) for claim_id in ids)
+        held = [claim for claim in await asyncio.gather(*claims) if claim]
+        assert len({claim.job.job_id for claim in held}) == 2, wait
         for claim in held:
-            assert claim is not None
             await worker.say("release", claim, reason="not_started")
 
 
@@ -137,7 +137,12 @@ async def test_jobs_go_out_by_priority_and_then_in_the_order_they_came(fleet: Co
     await fleet.load(manifest(job("low", priority=-1), job("first", seed=1)))
     fleet.clock.advance(1)
     await fleet.load(
-        manifest(job("low", priority=-1), job("first", seed=1), job("second", seed=2), job("top", priority=9, seed=3))
+        manifest(
+            job("low", priority=-1),
+            job("first", seed=1),
+            job("second", seed=2),
+            job("top", priority=9, seed=3),
+        )
     )
     worker = await fleet.worker(max_jobs=10)
     names = [held.job.name for _ in range(4) if (held := await worker.claim())]
@@ -145,7 +150,7 @@ async def test_jobs_go_out_by_priority_and_then_in_the_order_they_came(fleet: Co
 
 
 async def test_what_fits_nowhere_blocks_nobody_behind_it(fleet: Coordinator):
-    await fleet.load(manifest(job("gpu", require_cuda=True, priority=9), job("small")))
+    await fleet.load(manifest(job("gpu", require_cuda=True, priority=9), job("small", seed=1)))
     worker = await fleet.worker()
     assert (await worker.take()).job.name == "small"
     assert await worker.claim() is None
