@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
-from fleet_client.cli.output import emit, print_text, table, word
+from fleet_client.cli.output import console, emit, print_text, table, word
 from fleet_client.demo.folder import Folder
 from fleet_client.demo.show import Outcome
-from fleet_client.text import counted, headline, one_line
+from fleet_client.text import counted, cut, headline, one_line
 from fleet_protocol.jobs import JobView
 from fleet_protocol.states import JobStatus
+
+DIGEST_CHARS = 7  # enough to tell a fleet's artifacts apart, and to fit 120 columns
+
+
+def command(name: str) -> str:
+    """How to call a program of fleet from this folder, also where its environment is not activated."""
+    if shutil.which(name):
+        return name
+    script = Path(sys.executable).with_name(name)
+    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 def path_of(folder: Folder, outcome: Outcome, job: JobView) -> Path | None:
@@ -19,16 +31,26 @@ def path_of(folder: Folder, outcome: Outcome, job: JobView) -> Path | None:
     return folder.coordinator / found.path if found else None
 
 
-def remark(folder: Folder, outcome: Outcome, job: JobView) -> str:
-    """Where the artifact is, or why there is none."""
+def remark(folder: Folder, outcome: Outcome, job: JobView, *, short: bool) -> str:
+    """Where the artifact is, or why there is none. `short`: as much of the path as finds it in models/."""
     if job.status is JobStatus.PENDING and job.job_id in outcome.waiting:
         return one_line(outcome.waiting[job.job_id].summary)
-    return str(path_of(folder, outcome, job) or one_line(job.reason or ""))
+    path = path_of(folder, outcome, job)
+    if path is None:
+        return one_line(job.reason or "")
+    return f"{path.parts[-3]}/{cut(path.parts[-2], DIGEST_CHARS)}" if short else str(path)
 
 
 def print_outcome(folder: Folder, outcome: Outcome) -> None:
+    short = console().is_terminal
     rows = [
-        (job.name, word(job.status), headline(job.metrics), job.worker or "", remark(folder, outcome, job))
+        (
+            job.name,
+            word(job.status),
+            headline(job.metrics),
+            job.worker or "",
+            remark(folder, outcome, job, short=short),
+        )
         for job in outcome.jobs
     ]
     last = "ARTIFACT, OR WHY THERE IS NONE"
@@ -40,8 +62,8 @@ def print_outcome(folder: Folder, outcome: Outcome) -> None:
         f"\n{counted(trained, 'job')} trained; {ending}. {outcome.seconds:.0f} s in all.\n"
         f"Everything is in {folder.root}: the manifest, logs/, and the artifacts in coordinator/models/.\n"
         "To look around, start the coordinator again, and in another terminal the dashboard:\n"
-        f"  fleet-server serve --data {data} --manifest {manifest}\n"
-        "  fleet-tui"
+        f"  {command('fleet-server')} serve --data {data} --manifest {manifest}\n"
+        f"  {command('fleet-tui')}"
     )
 
 
