@@ -51,10 +51,11 @@ class Board(Screen[None], inherit_bindings=False):
     .opened Detail { display: block; }
     """
     BINDINGS = [
-        Binding("1", "view('jobs')", "jobs", show=False),
-        Binding("2", "view('failures')", "failures", show=False),
-        Binding("3", "view('workers')", "workers", show=False),
-        Binding("slash", "filter", "filter"),
+        # Keys that move the focus have priority: those typed after them must not reach what was focused before.
+        Binding("1", "view('jobs')", "jobs", show=False, priority=True),
+        Binding("2", "view('failures')", "failures", show=False, priority=True),
+        Binding("3", "view('workers')", "workers", show=False, priority=True),
+        Binding("slash", "filter", "filter", priority=True),
         Binding("s", "sort", "sort"),
         Binding("S", "reverse", "reverse the order", show=False),
         Binding("w", "why", "why / log"),
@@ -102,7 +103,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
-        self.rows.focus()
+        self.set_focus(self.rows)
 
     @property
     def rows(self) -> Rows:
@@ -199,12 +200,14 @@ class Board(Screen[None], inherit_bindings=False):
             detail.show_head(facts.job_title(row, known, now), row.job.job_id, lines[:limit])
             if self._inspector.shows(row) == "why":
                 label = "why it waits" if row.job.status == "pending" else "why it is there"
-                detail.show_text(self._inspector.why or (), label)
+                why = self._inspector.why
+                width = detail.size.width - 4
+                detail.show_text(facts.why_text(why, width) if why else self._inspector.trouble, label)
             else:
                 detail.show_text(self._inspector.log, "log", self._inspector.log_state)
         elif worker is not None:
             lines = facts.worker_facts(worker, self._store)
-            detail.show_head(facts.worker_title(worker, now), worker.worker, lines[:limit])
+            detail.show_head(facts.worker_title(worker, self._store, now), worker.worker, lines[:limit])
         else:
             detail.show_head([], "", [])
             detail.show_text((), "")
@@ -241,7 +244,7 @@ class Board(Screen[None], inherit_bindings=False):
     @on(Rows.Opened)
     def _on_opened(self) -> None:
         self.add_class("opened")
-        self.query_one(Pager).focus()
+        self.set_focus(self.query_one(Pager))
         self.call_after_refresh(self.draw_detail)
 
     @on(Pager.FollowChanged)
@@ -257,7 +260,9 @@ class Board(Screen[None], inherit_bindings=False):
                 return
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Keys that mean nothing in the list of workers are not offered there."""
+        """Keys that mean nothing in the list of workers are not offered there; typing a filter is typing."""
+        if isinstance(self.focused, Input) and action in ("view", "filter"):
+            return False
         return self._view != "workers" or action not in ("order", "why", "sort", "reverse")
 
     def action_view(self, view: View) -> None:
@@ -265,7 +270,7 @@ class Board(Screen[None], inherit_bindings=False):
         self.query_one(ContentSwitcher).current = view
         self.remove_class("opened")
         self.set_class(view == "workers", "workers")
-        self.rows.focus()
+        self.set_focus(self.rows)
         self._set_filter(self._typed[view])
         self._draw_hints()
 
@@ -303,7 +308,7 @@ class Board(Screen[None], inherit_bindings=False):
             self._close_filter()
         elif self.has_class("opened") or not self.rows.has_focus:
             self.remove_class("opened")
-            self.rows.focus()
+            self.set_focus(self.rows)
         elif self._typed[self._view]:
             self._set_filter("")
         else:
@@ -313,7 +318,7 @@ class Board(Screen[None], inherit_bindings=False):
         field = self.query_one("#filter", Input)
         field.value = self._typed[self._view]
         field.display = True
-        field.focus()
+        self.set_focus(field)
 
     @on(Input.Changed, "#filter")
     def _on_filter_typed(self, event: Input.Changed) -> None:
@@ -323,7 +328,7 @@ class Board(Screen[None], inherit_bindings=False):
     @on(Input.Submitted, "#filter")
     def _close_filter(self) -> None:
         self.query_one("#filter", Input).display = False
-        self.rows.focus()
+        self.set_focus(self.rows)
 
     def _set_filter(self, text: str) -> None:
         """Applied while it is typed; one that cannot be read changes nothing and says why."""

@@ -220,14 +220,14 @@ def failure_cells(row: JobRow, now: datetime) -> list[Line]:
     ]
 
 
-def worker_state(worker: WorkerView, now: datetime) -> Span:
+def worker_state(worker: WorkerView, now: datetime, *, busy: bool) -> Span:
     if not worker.live:
         return "✗ lost", "bad"
     if worker.draining:
         return "◌ draining", "warn"
     if now - worker.last_heard_at > SUSPECT_AFTER:
         return "! silent", "warn"
-    return ("● busy", "accent") if worker.running else ("○ idle", "good")
+    return ("● busy", "accent") if busy else ("○ idle", "good")
 
 
 def gpu_text(worker: WorkerView) -> str:
@@ -242,9 +242,9 @@ def worker_cells(worker: WorkerView, names: list[str], now: datetime) -> list[Li
     """The cells of `WORKER_COLUMNS`; `names` are the jobs that run there."""
     able = worker.capability
     return [
-        [worker_state(worker, now)],
+        [worker_state(worker, now, busy=bool(names))],
         [(one_line(worker.name), "plain")],
-        [(f"{len(worker.running)}/{able.max_jobs}", "plain" if worker.running else "dim")],
+        [(f"{len(names)}/{able.max_jobs}", "plain" if names else "dim")],
         [(str(able.cores), "dim")],
         [(f"{able.ram_gib:.0f} GiB", "dim")],
         [(gpu_text(worker), "dim")],

@@ -6,14 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 
-from fleet_protocol.jobs import AttemptView, Explanation, JobDetail, Needs
+from rich.cells import cell_len, set_cell_size
+
+from fleet_protocol.jobs import AttemptView, Explanation, JobDetail, Metric, Needs
 from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import WorkerView
 from fleet_tui.cells import STATUS, ago, duration, figure, interval, progress_cell, status_cell, worker_state
 from fleet_tui.query import since
 from fleet_tui.store import JobRow, Store
-from fleet_tui.text import Line, joined, line_width, one_line, plain, spread, wrapped
+from fleet_tui.text import Line, Tone, joined, line_width, one_line, plain, spread, wrapped
 
 LABEL = 10
 
@@ -34,7 +37,7 @@ def link_line(link: Link, told_at: datetime | None, at: datetime) -> Line:
         return [("● live", "good")]
     age: Line = [(f" · data {ago(told_at, at)} old", "dim")] if told_at else []
     if link.state == "lost" and link.retry_at and link.retry_at > at:
-        return [(f"○ reconnecting in {(link.retry_at - at).total_seconds():.0f}s", "warn"), *age]
+        return [(f"○ reconnecting in {ceil((link.retry_at - at).total_seconds())}s", "warn"), *age]
     return [("◌ connecting", "warn"), *age]
 
 
@@ -114,12 +117,8 @@ def job_facts(row: JobRow, detail: JobDetail | None, width: int) -> list[Line]:
     if job.status.is_active and row.progress:
         lines.append(_fact("progress", progress_cell(row.progress, width - LABEL)))
     if job.metrics:
-        metrics = [
-            [(f"{one_line(name)} ", "dim"), (figure(metric.value) + one_line(metric.unit), "plain")]
-            + ([(f" {interval(metric)}", "dim")] if interval(metric) else [])
-            for name, metric in job.metrics.items()
-        ]
-        lines.append(_fact("metrics", joined(*metrics, gap="   ")))  # type: ignore[arg-type]  # a Line is a list, and lists are invariant
+        metrics = (_metric(name, metric) for name, metric in job.metrics.items())
+        lines.append(_fact("metrics", joined(*metrics, gap="   ")))
     if detail is None:
         return [*lines, _fact("model", [(one_line(f"{job.model} · {job.mode}"), "plain")])]
     spec = detail.spec
@@ -141,13 +140,24 @@ def job_facts(row: JobRow, detail: JobDetail | None, width: int) -> list[Line]:
 def _reason_lines(row: JobRow, width: int) -> list[Line]:
     if not row.reason:
         return []
-    label, tone = ("error", "bad") if row.job.status is JobStatus.FAILED else ("why", "warn")
+    label, tone = REASONED.get(row.job.status, ("reason", "warn"))
     texts = wrapped(plain(row.reason.replace("\n", " ")), width - LABEL)[:3]
-    return [_fact(label if at == 0 else "", [(text, tone)]) for at, text in enumerate(texts)]  # type: ignore[list-item]  # a Line is a list, and lists are invariant
+    return [_fact(label if at == 0 else "", [(text, tone)]) for at, text in enumerate(texts)]
+
+
+REASONED: dict[JobStatus, tuple[str, Tone]] = {
+    JobStatus.FAILED: ("error", "bad"),
+    JobStatus.PENDING: ("waits", "warn"),
+}
 
 
 def _fact(label: str, value: Line) -> Line:
     return [(f"{label:<{LABEL}}", "dim"), *value]
+
+
+def _metric(name: str, metric: Metric) -> Line:
+    value = figure(metric.value) + one_line(metric.unit)
+    return [(f"{one_line(name)} ", "dim"), (value, "plain"), (f" {interval(metric)}".rstrip(), "dim")]
 
 
 def _attempt(attempt: AttemptView) -> Line:
@@ -170,25 +180,31 @@ def needs_text(needs: Needs) -> str:
     return ", ".join(parts)
 
 
-def why_text(explanation: Explanation) -> list[str]:
+def why_text(explanation: Explanation, width: int) -> list[str]:
     """The one sentence, then each worker and what stands between it and the job."""
-    lines = [plain(explanation.summary), ""]
-    width = max((len(fit.worker) for fit in explanation.workers), default=0)
+    lines = [*wrapped(plain(explanation.summary), width), ""]
+    margin = max((cell_len(one_line(fit.worker)) for fit in explanation.workers), default=0) + 2
     for fit in explanation.workers:
-        name = one_line(fit.worker).ljust(width)
-        reasons = [one_line(refusal.message) for refusal in fit.refusals] or ["could take it now"]
-        lines += [f"{name if at == 0 else ' ' * width}  {reason}" for at, reason in enumerate(reasons)]
+        name = one_line(fit.worker)
+        for reason in [refusal.message for refusal in fit.refusals] or ["could take it now"]:
+            for part in wrapped(one_line(reason), width - margin):
+                lines.append(set_cell_size(name, margin) + part)
+                name = ""
     return lines
 
 
-def worker_title(worker: WorkerView, now: datetime) -> Line:
+def worker_title(worker: WorkerView, store: Store, now: datetime) -> Line:
     heard = f"heard {ago(worker.last_heard_at, now)} ago"
-    return joined([(one_line(worker.name), "strong")], [worker_state(worker, now)], [(heard, "dim")])
+    return joined(
+        [(one_line(worker.name), "strong")],
+        [worker_state(worker, now, busy=bool(store.running_on(worker)))],
+        [(heard, "dim")],
+    )
 
 
 def worker_facts(worker: WorkerView, store: Store) -> list[Line]:
     able = worker.capability
-    running = [store.jobs[job_id].job.name for job_id in worker.running if job_id in store.jobs]
+    running = [row.job.name for row in store.running_on(worker)]
     gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB ({gpu.kind})" for gpu in able.gpus) or "none"
     commit = (
         f" · commit {able.git_commit[:10]}{' with changes' * bool(able.git_dirty)}" if able.git_commit else ""

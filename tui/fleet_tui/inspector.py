@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from fleet_client.errors import FleetError, NotFound
-from fleet_protocol.jobs import JobDetail
+from fleet_protocol.jobs import Explanation, JobDetail
 from fleet_protocol.logs import LogEnd, LogStart
 from fleet_protocol.states import JobStatus
-from fleet_tui.facts import why_text
 from fleet_tui.log import LogText
 from fleet_tui.store import JobRow
 from fleet_tui.transport import Coordinator, Waiting, follow_log
@@ -29,7 +28,9 @@ class Inspector:
     def forget(self) -> None:
         """Nothing is known of the job that is looked at from now on."""
         self.detail: JobDetail | None = None
-        self.why: list[str] | None = None
+        self.why: Explanation | None = None
+        self.trouble: list[str] = []
+        """Why there is no explanation."""
         self.log = LogText()
         self.log_state = ""
         """In a word or a sentence: `live`, `complete`, why there is none, or when it goes on."""
@@ -67,9 +68,9 @@ class Inspector:
         try:
             self.detail = await coordinator.job(self.job_id)
             self._changed()
-            self.why = why_text(await coordinator.explain(self.job_id))
+            self.why = await coordinator.explain(self.job_id)
         except FleetError as error:
-            self.why = self.why or [str(error), *([error.next] if error.next else [])]
+            self.trouble = [str(error), *([error.next] if error.next else [])]
         self._changed()
 
     async def follow(self, coordinator: Coordinator) -> None:

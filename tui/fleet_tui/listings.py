@@ -103,8 +103,7 @@ def workers_listing(store: Store, keep: str, clock: Clock) -> Listing:
 
     def cells(worker_id: str, _: int) -> list[Line]:
         worker = store.workers[worker_id]
-        running = [store.jobs[job_id].job.name for job_id in worker.running if job_id in store.jobs]
-        return worker_cells(worker, running, clock())
+        return worker_cells(worker, [row.job.name for row in store.running_on(worker)], clock())
 
     workers = [worker for worker in store.workers.values() if keep.lower() in worker.name.lower()]
     workers.sort(key=lambda worker: (not worker.live, worker.name, worker.worker))

@@ -60,6 +60,7 @@ class Store:
         self.workers: dict[str, WorkerView] = {}
         self.told_at: datetime | None = None
         """When the last frame arrived, by this machine's clock."""
+        self._active: set[str] = set()
         self._ahead = timedelta()
         self._changes = Changes()
 
@@ -90,6 +91,7 @@ class Store:
             progress=known.progress if known is not None and same_attempt else None,
             waiting=known.waiting if known is not None and still_waits else None,
         )
+        self._note_active(job)
         self._changes.jobs.add(job.job_id)
         self._changes.order = True
 
@@ -109,12 +111,21 @@ class Store:
         named = [worker for worker in self.workers.values() if worker.name == name]
         return max(named, key=lambda worker: worker.last_heard_at, default=None)
 
+    def running_on(self, worker: WorkerView) -> list[JobRow]:
+        """The jobs whose attempt it holds, by the jobs' own rows: those are replaced at every step."""
+        rows = (self.jobs[job_id] for job_id in self._active)
+        return sorted((row for row in rows if row.job.worker == worker.name), key=lambda row: row.job.name)
+
+    def _note_active(self, job: JobView) -> None:
+        (self._active.add if job.status.is_active else self._active.discard)(job.job_id)
+
     def _replace_all(self, frame: SnapshotFrame) -> None:
         self.fleet, self.cursor = frame.fleet, frame.cursor
         self._changes = Changes(
             jobs={*self.jobs, *(job.job_id for job in frame.jobs)}, order=True, workers=True
         )
         self.jobs = {job.job_id: JobRow(job) for job in frame.jobs}
+        self._active = {job.job_id for job in frame.jobs if job.status.is_active}
         self.workers = {worker.worker: worker for worker in frame.workers}
 
     def _apply_event(self, event: Event) -> None:
