@@ -30,8 +30,8 @@ def save_provenance(
     )
 
 
-def save_upload(tx: Transaction, job: Job, attempt: Attempt, sha256: str, size_bytes: int, path: str) -> None:
-    """Note the artifact, if its bytes are new, and that this attempt brought it."""
+def save_upload(tx: Transaction, job: Job, attempt: Attempt, sha256: str, size_bytes: int, path: str) -> bool:
+    """Note the artifact, if its bytes are new, and that this attempt brought it; False if that was noted before."""
     if tx.connection.scalar(select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256)) is None:
         tx.connection.execute(
             insert(artifacts).values(
@@ -43,16 +43,18 @@ def save_upload(tx: Transaction, job: Job, attempt: Attempt, sha256: str, size_b
                 stored_at=tx.now,
             )
         )
-    if not uploaded(tx.connection, attempt.attempt, sha256):
-        tx.connection.execute(
-            insert(uploads).values(
-                attempt=attempt.attempt,
-                sha256=sha256,
-                job_id=job.job_id,
-                worker=attempt.worker,
-                uploaded_at=tx.now,
-            )
+    if uploaded(tx.connection, attempt.attempt, sha256):
+        return False
+    tx.connection.execute(
+        insert(uploads).values(
+            attempt=attempt.attempt,
+            sha256=sha256,
+            job_id=job.job_id,
+            worker=attempt.worker,
+            uploaded_at=tx.now,
         )
+    )
+    return True
 
 
 async def artifact_path(connection: AsyncConnection, sha256: str) -> str | None:

@@ -58,7 +58,10 @@ class Artifacts:
 
     async def _note(self, job: Job, attempt: Attempt, sha256: Sha256, place: str) -> None:
         size = self.store.full_path(place).stat().st_size
-        await self.database.writer.run(lambda tx: queries.save_upload(tx, job, attempt, sha256, size, place))
+        if not await self.database.writer.run(
+            lambda tx: queries.save_upload(tx, job, attempt, sha256, size, place)
+        ):
+            return
         line = {
             "sha256": sha256,
             "size_bytes": size,

@@ -58,16 +58,18 @@ class Sweep:
             self.listening_since = now
             log.warning("coordinator_was_paused", seconds=(now - self._looked).total_seconds())
         self._looked = now
-        for worker in await self.database.writer.run(self._look):
+        changed, held = await self.database.writer.run(self._look)
+        for worker in changed:
             self.roster.put(worker)
-
-    def _look(self, tx: Transaction) -> list[Worker]:
-        held = open_attempts(tx.connection)
+        # here, where heartbeats come in: from the writer's thread one that comes meanwhile would be lost
         self.roster.keep_only({attempt.attempt for _, attempt in held}, {job.job_id for job, _ in held})
+
+    def _look(self, tx: Transaction) -> tuple[list[Worker], list[tuple[Job, Attempt]]]:
+        held = open_attempts(tx.connection)
         for job, attempt, why in self.overdue(held, tx.now):
             apply(tx, lease_lost(job, attempt, tx.now, why, self.policy), "coordinator")
             log.warning("lease_lost", job=job.job_id, attempt=attempt.attempt, worker=attempt.worker, why=why)
-        return self._liveness(tx)
+        return self._liveness(tx), held
 
     def overdue(self, held: Sequence[tuple[Job, Attempt]], now: datetime) -> list[tuple[Job, Attempt, str]]:
         """Attempts whose time is up, and why."""

@@ -150,7 +150,8 @@ def failed(job: Job, attempt: Attempt, now: datetime, failure: Failure, policy: 
     if failure.kind is FailureKind.REFUSED or errors >= limit:
         tries = "" if limit == 1 or failure.kind is FailureKind.REFUSED else f" (after {errors} attempts)"
         return Change("failed", job, _finished(after, JobStatus.FAILED, now, failure.reason + tries), ended)
-    wait = min(policy.backoff * 2 ** (errors - 1), policy.backoff_cap)
+    doubled = min(errors - 1, 20)  # far beyond any cap, and within what a timedelta holds
+    wait = min(policy.backoff * 2**doubled, policy.backoff_cap)
     reason = (
         f"attempt {attempt.number} failed on {attempt.worker}: {failure.reason}; error {errors} of {limit}"
     )

@@ -86,7 +86,8 @@ class Logs:
             elif not await self.store.wait_beyond(attempt, offset, LOOK_SECONDS):
                 found = await self.attempt(attempt)
                 if self._is_over(found, offset):
-                    yield LogEnd(attempt=attempt, length=offset, status=found.status)
+                    length = self.store.durable(attempt)  # less than the offset where a reader began beyond the end
+                    yield LogEnd(attempt=attempt, length=length, status=found.status)
                     return
 
     def is_open(self, attempt: Attempt) -> bool:

@@ -68,7 +68,7 @@ def _better_elsewhere(
         for other in everybody
         if other.live and not other.draining and other.worker_id != offer.worker_id
     ]
-    if job.avoid == offer.worker_id and any(not can_ever(job.demand, other) for other in others):
+    if job.avoid == offer.worker_id and any(not fits(job.demand, other) for other in others):
         return True
     needs = job.demand.needs
     if not needs.prefer_cuda or has_cuda_for(needs, offer.capability) or now - job.queued_at > prefer_wait:

@@ -64,7 +64,7 @@ class Roster:
     harms nobody, since leases count from when the coordinator began listening.
     """
 
-    workers: dict[WorkerId, Worker] = field(default_factory=dict)
+    workers: Mapping[WorkerId, Worker] = field(default_factory=dict)
     policies: Mapping[str, HostPolicy] = field(default_factory=dict)
     heard: dict[WorkerId, datetime] = field(default_factory=dict)
     beats: dict[AttemptId, datetime] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class Roster:
         ]
 
     def put(self, worker: Worker) -> None:
-        self.workers[worker.worker_id] = worker
+        self.workers = {**self.workers, worker.worker_id: worker}  # a new one: the writer's thread iterates
 
     def gone(self, worker: Worker) -> Worker:
         return replace(worker, live=False, last_heard_at=self.last_heard(worker))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
@@ -55,6 +56,8 @@ class Workers:
     settings: Settings
     roster: Roster
     matching: MatchingLoop
+    _greeting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One hello after the other: the next one has to see the name that this one takes."""
 
     @property
     def policy(self) -> Policy:
@@ -71,9 +74,10 @@ class Workers:
                 f"This agent speaks protocol {request.protocol}; the coordinator (fleet {program_version()}) takes "
                 f"{OLDEST_PROTOCOL} to {PROTOCOL}. Install the same version on both."
             )
-        worker = await self.database.writer.run(lambda tx: self._register(tx, request))
-        self.roster.put(worker)
-        self.roster.hear(worker.worker_id, self.clock.now())
+        async with self._greeting:
+            worker = await self.database.writer.run(lambda tx: self._register(tx, request))
+            self.roster.put(worker)
+            self.roster.hear(worker.worker_id, self.clock.now())
         verdicts = [
             await self._verdict(entry.attempt, worker.worker_id, running=entry.running)
             for entry in request.attempts
