@@ -173,7 +173,7 @@ def test_plan_fails_where_no_worker_ever_could(coordinator: Coordinator, fleet: 
     (tmp_path / "m.toml").write_text(GOOD)
     ending = fleet("plan", str(tmp_path / "m.toml"))
     assert ending.code == 1
-    assert "no known worker can take it: needs a CUDA GPU, has none" in ending.out
+    assert "big  needs a CUDA GPU, has none" in ending.out
     ending = fleet("reload", "--json")
     assert ending.code == 0
     assert json.loads(ending.out)["entries"][0]["category"] == "new"

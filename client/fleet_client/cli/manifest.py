@@ -87,7 +87,7 @@ def print_plan(plan: Plan, done: str) -> None:
 
 def remark(entry: PlanEntry) -> str:
     if entry.unsatisfiable:
-        return f"no known worker can take it: {entry.unsatisfiable}"
+        return entry.unsatisfiable
     return "what it asks of a worker changes" if entry.scheduling_changed else ""
 
 

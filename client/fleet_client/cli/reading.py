@@ -171,7 +171,7 @@ def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | Non
             "Attempts",
             f"{job.attempts} ({counted(job.errors, 'error')} of {job.max_attempts}, {job.lost} lost)",
         ),
-        ("Artifact", job.artifact_path or job.artifact),
+        ("Artifact", job.artifact_path and f"{job.artifact_path}, in the coordinator's data folder"),
         ("Asks for", needed(job)),
         ("Hyper", settings(job)),
         ("Trains on", trained_on(job)),
