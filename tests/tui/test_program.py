@@ -72,7 +72,7 @@ def nobody() -> Iterator[str]:
         pytest.param(lambda opened: opened.type(b"\x03"), id="Ctrl-C"),
     ],
 )
-def test_it_ends_cleanly_and_gives_the_terminal_back(end, nobody: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_it_ends_cleanly_and_gives_the_terminal_back(end, nobody: str, tmp_path: Path) -> None:
     with terminal("--url", nobody, home=tmp_path) as opened:
         opened.until("Still trying")
         assert not opened.is_restored
