@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from fleet_tui.app import FleetTui
 from fleet_tui.widgets.pager import Pager
-from tests.tui.recorded import NOW, Recorded
+from tests.tui.recorded import NOW, Recorded, gesture_lab
 
 ROUNDS = 500  # of the event loop, each a few milliseconds: a hang becomes a failure that shows the screen
 
@@ -67,3 +67,13 @@ async def dashboard(told: Recorded, *, width: int = 120, height: int = 36) -> As
     app = FleetTui(told, clock=lambda: NOW)
     async with app.run_test(size=(width, height)) as pilot:
         yield Dashboard(app, pilot, told)
+
+
+async def picture() -> str:
+    """The README's picture, as SVG: a running job's log below the list."""
+    async with dashboard(gesture_lab(), width=120, height=34) as shown:
+        await shown.until("cnn-oracle")
+        await shown.press("j")
+        await shown.until("epoch 24/40")
+        await shown.until("attempt 1 of 3")
+        return shown.app.export_screenshot(title="fleet-tui")

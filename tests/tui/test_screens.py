@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from fleet_client.errors import Unreachable
-from tests.tui.driver import Dashboard, dashboard
+from tests.tui.driver import Dashboard, dashboard, picture
 from tests.tui.recorded import Recorded, gesture_lab, job, snapshot, worker
 
 SCREENS = Path(__file__).parent / "screens"
@@ -96,6 +98,16 @@ async def test_an_empty_fleet_says_what_to_do_next() -> None:
         await shown.until("fleet-agent run")
         await shown.press("2")
         await shown.until("No job has failed.")
+
+
+async def test_the_picture_in_the_readme_shows_the_dashboard_as_it_is() -> None:
+    def words(svg: str) -> str:
+        return unescape(re.sub(r"<style.*?</style>|<[^>]*>", "", svg, flags=re.DOTALL)).replace("\xa0", " ")
+
+    stored = Path(__file__).parents[2] / "docs" / "images" / "dashboard.svg"
+    assert words(stored.read_text(encoding="utf-8")) == words(await picture()), (
+        "python docs/images/dashboard.py"
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 6), (40, 10), (60, 15), (79, 23), (240, 70)])

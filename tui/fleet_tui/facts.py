@@ -44,9 +44,13 @@ def link_line(link: Link, told_at: datetime | None, at: datetime) -> Line:
 def header_line(store: Store, link: Line, width: int) -> Line:
     """Whose fleet, how many jobs in which status, and the link at the right edge."""
     name: Line = [("fleet", "accent"), (f" {one_line(store.fleet)}", "strong")]
-    left = joined(name, counts_line(store, short=False), gap="    ")
-    if line_width(left) + line_width(link) + 2 > width:
-        left = joined(name, counts_line(store, short=True))
+    ways = (
+        counts_line(store, gap="   "),
+        counts_line(store, gap="  "),
+        counts_line(store, gap="  ", words=False),
+    )
+    lines = [joined(name, counts, gap="   ") for counts in ways]
+    left = next((line for line in lines if line_width(line) + line_width(link) + 2 <= width), lines[-1])
     return spread(left, link, width)
 
 
@@ -77,15 +81,15 @@ COUNTED = (
 )
 
 
-def counts_line(store: Store, *, short: bool) -> Line:
-    """How many jobs are in each status that any is in; without words where it is narrow."""
+def counts_line(store: Store, *, gap: str, words: bool = True) -> Line:
+    """How many jobs are in each status that any is in."""
     counts = store.counts()
     parts: list[Line] = []
     for status in COUNTED:
         if counts[status]:
             glyph, tone = STATUS[status.value]
-            parts.append([(f"{glyph} {counts[status]}" + ("" if short else f" {status.value}"), tone)])
-    return joined(*parts, gap="  " if short else "   ")
+            parts.append([(f"{glyph} {counts[status]}" + f" {status.value}" * words, tone)])
+    return joined(*parts, gap=gap)
 
 
 def job_title(row: JobRow, detail: JobDetail | None, now: datetime) -> Line:
