@@ -141,7 +141,8 @@ def _listen(settings: Settings, fail: Fail) -> socket.socket:
     if not is_loopback(settings.host):
         fail(f"{settings.host} is not a loopback address; only this machine's programs are served so far")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the protocol is named: else each answer takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
