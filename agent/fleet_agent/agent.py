@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import structlog
 
@@ -53,7 +53,8 @@ class Agent:
         self._slots = Slots(settings.max_jobs)
         self._draining = asyncio.Event()
         self._patience: asyncio.Timeout | None = None
-        self._was_introduced = False
+        self._streaming: list[asyncio.Task[None]] = []
+        """The log stream, once the coordinator knows us."""
         self._runs: dict[AttemptId, AttemptRun] = {}
         self._tasks: dict[AttemptId, asyncio.Task[None]] = {}
         self._claims = Claims(
@@ -86,7 +87,6 @@ class Agent:
         """Until drained. AgentError when the coordinator will never have us as we are."""
         async with asyncio.TaskGroup() as group:
             self._group = group
-            streaming = group.create_task(self._stream.run())
             for folder in self._state.attempts():
                 log.info(f"taking up {folder.job.name}", action="attempt_adopted", attempt=folder.attempt)
                 self._launch(folder, begin=False)
@@ -95,11 +95,12 @@ class Agent:
             working.cancel()
             await asyncio.wait([working])
             await self._wind_down()
-            for task in (streaming, *self._tasks.values()):
+            for task in (*self._streaming, *self._tasks.values()):
                 task.cancel()
 
     async def _work(self) -> None:
         await self._introduce()
+        self._streaming.append(self._group.create_task(self._stream.run()))
         await self._claims.run()
 
     # Starting and ending
@@ -140,25 +141,29 @@ class Agent:
 
     async def _wind_down(self) -> None:
         """End every trainer, then hand in what can be; the rest waits in the state folder."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timing.farewell):
-                await self._claims.give_back()
         runs = list(self._runs.values())
         for run in runs:
             run.stop(ReleaseReason.DRAINED, "the agent was asked to go away")
+        await self._patiently(self._claims.give_back())
         for run in runs:
             await run.trainer_gone.wait()
-        tasks = list(self._tasks.values())
-        if not tasks:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._timing.farewell) as self._patience:
-                await asyncio.wait(tasks)
+        if self._tasks:
+            await self._patiently(asyncio.wait(list(self._tasks.values())))
         if self._tasks:
             log.warning(
                 f"{len(self._tasks)} attempt(s) stay in {self._state.root}; the next start hands them in",
                 action="results_kept",
             )
+
+    async def _patiently(self, last_words: Awaitable[object]) -> None:
+        """Only so long, and no longer once we are told a second time."""
+        try:
+            async with asyncio.timeout(self._timing.farewell) as self._patience:
+                await last_words
+        except TimeoutError:
+            pass
+        finally:
+            self._patience = None
 
     # The coordinator's words
 
@@ -171,7 +176,6 @@ class Agent:
             raise AgentError(
                 f"The coordinator at {self._uplink.server} refuses this agent: {refusal}{further}"
             ) from None
-        self._was_introduced = True
         self._pace.seconds = answer.heartbeat_seconds
         log.info(f"registered as {self._settings.name}", action="registered", server=self._uplink.server)
         for verdict in answer.attempts:
@@ -201,7 +205,7 @@ class Agent:
         if isinstance(error, Refused):
             if error.problem.code == Code.NAME_TAKEN:
                 return True
-            if error.problem.status in (401, 403) and not self._was_introduced:
+            if error.problem.status in (401, 403) and not self._streaming:
                 return False
         return is_recoverable(error)
 
@@ -212,6 +216,10 @@ class Agent:
 
 async def run_agent(settings: Settings, timing: Timing) -> None:
     """Run until a signal drains it. AgentError says what is wrong with the settings or the coordinator."""
+    if sys.platform == "win32":
+        raise AgentError(
+            "This version of fleet-agent cannot run jobs on Windows yet; run it on Linux or macOS."
+        )
     state = StateFolder(settings.state)
     uplink = Uplink(
         settings.server, lambda: find_token(settings.server, "agent"), retry_ceiling=timing.retry_ceiling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from fleet_agent.settings import Settings
 from fleet_agent.state import AttemptFolder
@@ -25,7 +26,10 @@ def account_environment(source: Mapping[str, str] = os.environ) -> dict[str, str
 
 
 def trainer_command(settings: Settings) -> list[str]:
-    return [settings.python, "-m", "fleet_trainer", "run"]
+    """The built-in trainer. A path to the interpreter is made absolute: jobs run in folders of their own."""
+    python = Path(settings.python)
+    program = settings.python if python.name == settings.python else str(python.absolute())
+    return [program, "-m", "fleet_trainer", "run"]
 
 
 def device(job: JobSpec, capability: Capability) -> str:

@@ -274,16 +274,20 @@ class AttemptRun:
                     continue
                 self._on_refused(refusal, spool)
             else:
-                self.folder.note_reported()
+                self._note_reported()
                 why = f" ({outcome.reason})" if isinstance(outcome, FailRequest) else ""
                 self._log.info(
                     f"{job.name}: {answer.status}{why}", action="job_reported", status=answer.status
                 )
             return
 
+    def _note_reported(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk: then it is told twice, and gets the same answer
+            self.folder.note_reported()
+
     def _on_refused(self, refusal: Refused, spool: Spool) -> None:
         if refusal.problem.code in SUPERSEDED:
-            self.folder.note_reported()
+            self._note_reported()
             self._log.warning(f"the result came too late: {refusal}", action="result_superseded")
         else:
             spool.over.set()

@@ -61,12 +61,16 @@ class Owed(BaseModel):
 def write_durably(path: Path, text: str) -> None:
     """Replace `path` as a whole; on disk when this returns."""
     draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
+    _write_synced(draft, text)
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:
@@ -210,11 +214,14 @@ class StateFolder:
     def admit(self, answer: ClaimAnswer, boot: str | None) -> AttemptFolder | None:
         """A folder for a granted claim, or None when this attempt has one already."""
         path = self._attempts / answer.attempt
-        if (path / "attempt.json").exists():
+        if _read(Record, path / "attempt.json") is not None:
             return None
         path.mkdir(mode=0o700, exist_ok=True)
         record = Record(job=answer.job, attempt=answer.attempt, number=answer.number, boot_id=boot)
-        write_durably(path / "attempt.json", record.model_dump_json())
+        # Not by a draft and a rename, which would cost a job's start another sync: a torn record is no record,
+        # and then the claim's id, still on disk, brings the same answer again.
+        _write_synced(path / "attempt.json", record.model_dump_json())
+        _sync_folder(path)
         _sync_folder(self._attempts)
         return AttemptFolder(path, record)
 
