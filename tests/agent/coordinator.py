@@ -84,6 +84,14 @@ def job_spec(model: str = "mlp", **more: object) -> JobSpec:
     return JobSpec.model_validate(fields | more)
 
 
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: no Nagle delays
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen()
+    return listener
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -112,7 +120,7 @@ class Coordinator:
         self._granted: dict[str, ClaimAnswer] = {}
         self._changed = asyncio.Condition()
         self._sockets: set[WebSocket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = _listen(0)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -121,7 +129,7 @@ class Coordinator:
 
     async def start(self) -> None:
         if self._listener.fileno() < 0:
-            self._listener = socket.create_server(("127.0.0.1", int(self.url.rpartition(":")[2])))
+            self._listener = _listen(int(self.url.rpartition(":")[2]))
         config = uvicorn.Config(
             self._app(), log_config=None, lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import tarfile
@@ -311,6 +312,47 @@ async def test_a_stop_verdict_at_hello_ends_a_trainer_taken_up(
         [released] = await coordinator.told("release")
     assert isinstance(released, ReleaseRequest)
     assert released.reason is ReleaseReason.STOPPED
+
+
+async def test_a_stop_order_outlives_the_agent_that_got_it(
+    bench: Bench, coordinator: Coordinator, trainer: Script
+) -> None:
+    """It died between writing the order down and the signal: the next one sends it, and the exit is no error."""
+    bench.set(python=trainer(WAITS))
+    attempt = coordinator.offer(job_spec())
+    async with bench.agent(dies=True):
+        await has_printed(coordinator, attempt, b"ready")
+    [folder] = bench.attempts()
+    (folder / "stop.json").write_text(
+        '{"reason": "drained", "detail": "the first agent was asked to go away"}'
+    )
+    async with bench.agent():
+        [released] = await coordinator.told("release")
+    assert isinstance(released, ReleaseRequest)
+    assert released.detail == "the first agent was asked to go away"
+    assert coordinator.of("fail") == []
+
+
+async def test_a_log_that_was_late_is_sent_by_the_next_agent_and_nothing_else(
+    bench: Bench, coordinator: Coordinator, trainer: Script
+) -> None:
+    bench.set(python=trainer("print('late')\nsys.exit(1)"))
+    bench.timing = dataclasses.replace(bench.timing, log_patience=0.05)
+    coordinator.has_websocket = False
+    coordinator.problems["log"] = [problem(503, Code.BUSY)] * 10_000
+    attempt = coordinator.offer(job_spec())
+    async with bench.agent(dies=True):
+        await coordinator.told("fail")
+        [folder] = bench.attempts()
+        await until((folder / "reported").exists)
+    coordinator.problems.clear()
+    async with bench.agent():
+        hello = (await coordinator.told("hello", 2))[-1]
+        await has_printed(coordinator, attempt, b"late\n")
+        await until(lambda: not bench.attempts())
+    assert isinstance(hello, HelloRequest)
+    assert hello.attempts == ()
+    assert len(coordinator.of("fail")) == 1
 
 
 async def test_a_claim_whose_answer_was_lost_costs_nothing(
