@@ -1,4 +1,7 @@
-"""`python -m bench NAME`: a bench is a module here with `measure() -> Iterator[Figure]`; each figure is one line."""
+"""`python -m bench NAME [OPTION…]`: a bench is a module here with `measure(*options)`; each figure is one line.
+
+What several benches share is in `rig/`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ def benches() -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in benches():
+    if not arguments or arguments[0] not in benches():
         print(f"Name one bench: {', '.join(benches()) or 'there is none yet'}.", file=sys.stderr)
         return 2
-    for figure in importlib.import_module(f"bench.{arguments[0]}").measure():
+    for figure in importlib.import_module(f"bench.{arguments[0]}").measure(*arguments[1:]):
         print(figure.line(), flush=True)
     return 0
 
