@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -263,6 +264,17 @@ def test_a_broken_pipe_is_quiet(tmp_path: Path):
     command = f"{sys.executable} -m fleet_client check {tmp_path / 'm.toml'} --json | head -1"
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
     assert (ended.stdout, ended.stderr) == ("{\n", "")
+
+
+def test_a_pipe_that_nobody_reads_is_quiet(tmp_path: Path):
+    (tmp_path / "m.toml").write_text(GOOD)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fleet_client", "check", str(tmp_path / "m.toml"), "--json"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=buffered, timeout=60)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (1, b"")
 
 
 def test_no_command_prints_the_help():

@@ -63,8 +63,10 @@ def fail(message: str, advice: str | None = None, *, code: int = FAILED) -> NoRe
 def sentences() -> Iterator[None]:
     """No error and no key leaves a traceback behind."""
     try:
-        yield
-        sys.stdout.flush()
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # here, not at the interpreter's end, which would complain of a broken pipe
     except FleetError as error:
         fail(described(error), advice(error), code=exit_code(error))
     except KeyboardInterrupt:
