@@ -76,4 +76,5 @@ async def picture() -> str:
         await shown.press("j")
         await shown.until("epoch 24/40")
         await shown.until("attempt 1 of 3")
+        await shown.until("following ──")
         return shown.app.export_screenshot(title="fleet-tui")

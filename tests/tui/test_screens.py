@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from html import unescape
 from pathlib import Path
 
@@ -17,11 +18,16 @@ SCREENS = Path(__file__).parent / "screens"
 SIZES = [(80, 24), (120, 36)]
 
 
-def same_as(name: str, shown: Dashboard) -> None:
+async def same_as(name: str, shown: Dashboard) -> None:
+    """What the screen comes to is the stored one; scrollbars and states settle a moment after the words."""
     file = SCREENS / f"{name}.txt"
     if os.environ.get("FLEET_WRITE_SCREENS"):
+        await shown.pilot.pause(1)
         file.write_text(shown.text + "\n", encoding="utf-8")
-    assert shown.text + "\n" == file.read_text(encoding="utf-8")
+    wanted = file.read_text(encoding="utf-8")
+    with suppress(AssertionError):  # the comparison below shows the difference
+        await shown.until(lambda: shown.text + "\n" == wanted)
+    assert shown.text + "\n" == wanted
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -32,7 +38,7 @@ async def test_jobs_with_a_log_below(width: int, height: int) -> None:
         await shown.until("epoch 24/40")
         await shown.until("attempt 1 of 3")
 
-        same_as(f"jobs-{width}x{height}", shown)
+        await same_as(f"jobs-{width}x{height}", shown)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -43,7 +49,7 @@ async def test_failures_with_the_real_error_and_the_last_lines(width: int, heigh
         await shown.until("raise ValueError")
         await shown.until("complete ──")
 
-        same_as(f"failures-{width}x{height}", shown)
+        await same_as(f"failures-{width}x{height}", shown)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -53,7 +59,7 @@ async def test_workers(width: int, height: int) -> None:
         await shown.press("3", "j")
         await shown.until("RTX 3060 12 GiB (cuda)")
 
-        same_as(f"workers-{width}x{height}", shown)
+        await same_as(f"workers-{width}x{height}", shown)
 
 
 async def test_why_a_job_waits() -> None:
@@ -62,7 +68,7 @@ async def test_why_a_job_waits() -> None:
         await shown.press("j", "j", "j", "j")
         await shown.until("needs CUDA with 12 GiB; has no GPU")
 
-        same_as("why-120x36", shown)
+        await same_as("why-120x36", shown)
 
 
 async def test_equal_errors_under_one_heading() -> None:
@@ -74,7 +80,7 @@ async def test_equal_errors_under_one_heading() -> None:
         await shown.press("2")
         await shown.until("attempt 1 of 3")
 
-        same_as("grouped-80x24", shown)
+        await same_as("grouped-80x24", shown)
 
 
 async def test_unreachable_says_so_and_keeps_trying() -> None:
@@ -82,7 +88,7 @@ async def test_unreachable_says_so_and_keeps_trying() -> None:
     told.tell(Unreachable("No answer from http://127.0.0.1:8490: connection refused."))
     async with dashboard(told, width=80, height=24) as shown:
         await shown.until("Still trying")
-        same_as("unreachable-80x24", shown)
+        await same_as("unreachable-80x24", shown)
 
         told.tell(snapshot(told.hold(job("gbt-a")), [worker("pi")]))
         await shown.until("● live")

@@ -90,22 +90,18 @@ def layout(columns: tuple[Column, ...], wanted: list[int], width: int) -> list[i
 
 
 def laid_out(cells: list[Line], columns: tuple[Column, ...], sizes: list[int]) -> Line:
-    """One line: each cell in its column's width, `GAP` blanks between them."""
+    """One line: each cell in its column's width, `GAP` blanks between them.
+
+    The blanks belong to the pieces before them: each piece of its own costs a terminal some forty bytes.
+    """
     line: Line = []
     for cell, column, size in zip(cells, columns, sizes, strict=True):
         if size:
-            line += [*_filled(cell, size, right=column.right), (" " * GAP, "plain")]
-    return line[:-1]
-
-
-def _filled(cell: Line, size: int, *, right: bool) -> Line:
-    if len(cell) == 1:
-        return [(fit(cell[0][0], size, right=right), cell[0][1])]
-    filled: Line = []
-    for text, tone in cell:
-        room = size - line_width(filled)
-        filled.append((text if line_width([(text, tone)]) <= room else fit(text, room), tone))
-    return [*filled, (" " * max(0, size - line_width(filled)), "plain")]
+            gap = " " * (GAP if column is not columns[-1] else 0)
+            *pieces, (text, tone) = cell or [("", "plain")]
+            room = max(0, size - line_width(pieces))
+            line += [*pieces, (fit(text, room, right=column.right) + gap, tone)]
+    return line
 
 
 def duration(seconds: float) -> str:
@@ -120,8 +116,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
+def coarse(seconds: float) -> str:
+    """One unit only, for what nobody watches by the second: `45s`, `3m`, `2h`, `3d`."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
+
+
 def ago(moment: datetime, now: datetime) -> str:
-    return duration(max(0.0, (now - moment).total_seconds()))
+    return coarse(max(0.0, (now - moment).total_seconds()))
 
 
 def figure(value: float) -> str:
@@ -180,6 +184,12 @@ def is_silent(row: JobRow, worker: WorkerView | None, now: datetime) -> bool:
     return row.job.status.is_active and worker is not None and now - worker.last_heard_at > SUSPECT_AFTER
 
 
+def time_text(row: JobRow, now: datetime) -> str:
+    """How long it runs or took, to the second; how long it waits, roughly."""
+    seconds = since(row, now)
+    return coarse(seconds) if row.job.status is JobStatus.PENDING else duration(seconds)
+
+
 def job_cells(row: JobRow, worker: WorkerView | None, now: datetime, width: int) -> list[Line]:
     """The cells of `JOB_COLUMNS`; `width` is the last one's."""
     job = row.job
@@ -189,7 +199,7 @@ def job_cells(row: JobRow, worker: WorkerView | None, now: datetime, width: int)
         [(one_line(job.model), "dim")],
         [(one_line(job.mode), "dim")],
         [(one_line(job.worker or "–"), "plain" if job.status.is_active else "dim")],
-        [(duration(since(row, now)), "plain" if job.status.is_active else "dim")],
+        [(time_text(row, now), "plain" if job.status.is_active else "dim")],
         outcome_cell(row, width),
     ]
 

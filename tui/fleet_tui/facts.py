@@ -13,8 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from fleet_protocol.jobs import AttemptView, Explanation, JobDetail, Metric, Needs
 from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import WorkerView
-from fleet_tui.cells import STATUS, ago, duration, figure, interval, progress_cell, status_cell, worker_state
-from fleet_tui.query import since
+from fleet_tui.cells import STATUS, ago, figure, interval, progress_cell, status_cell, time_text, worker_state
 from fleet_tui.store import JobRow, Store
 from fleet_tui.text import Line, Tone, joined, line_width, one_line, plain, spread, wrapped
 
@@ -99,7 +98,7 @@ def job_title(row: JobRow, detail: JobDetail | None, now: datetime) -> Line:
     if job.attempts:
         of = f" of {detail.max_attempts}" if detail else ""
         parts.append(f"attempt {job.attempts}{of}")
-    parts.append(TIMED[job.status] + duration(since(row, now)))
+    parts.append(TIMED[job.status] + time_text(row, now))
     status = status_cell(job.status, stopping=job.cancel_requested)
     return joined([(one_line(job.name), "strong")], status, [(" · ".join(parts), "dim")])
 
