@@ -36,7 +36,12 @@ async def _coordinator(settings: Settings) -> AgentError | None:
     except Unreachable as error:
         return CoordinatorAway(f"{error}. Start the coordinator, or name another by --server.")
     except Refused as refusal:
-        return AgentError(f"{settings.server} refuses this agent: {refusal}")
+        token = (
+            "it takes no such token; set FLEET_TOKEN to one of an agent"
+            if refusal.problem.status == 401
+            else None
+        )
+        return AgentError(f"{settings.server} refuses this agent: {token or refusal}")
     finally:
         await uplink.close()
     return None

@@ -43,6 +43,7 @@ from fleet_protocol.workers import (
 log = structlog.get_logger()
 UPLOAD_TRIES = 3
 DISK_RETRY_SECONDS = 10.0
+START_PATIENCE_SECONDS = 1.0
 METRICS_BYTES = 1 << 20
 SUPERSEDED = frozenset({Code.STALE_ATTEMPT, Code.WRONG_STATE})
 
@@ -76,6 +77,8 @@ class AttemptRun:
         self._hurry = asyncio.Event()
         self.trainer_gone = asyncio.Event()
         self._log = log.bind(job=folder.job.job_id, attempt=folder.attempt)
+        if not begin and not process.Trainer(folder.path).is_alive:
+            self.trainer_gone.set()
         if folder.stop_order() is not None:  # an earlier agent may have died between the order and the signal
             self._stop.set()
 
@@ -99,9 +102,7 @@ class AttemptRun:
         """Until the result is reported, its log is sent, and its folder is gone."""
         spool = self._around.stream.follow(self.folder.attempt, self.folder["log"])
         try:
-            if self.folder.is_reported:
-                self.trainer_gone.set()
-            else:
+            if not self.folder.is_reported:
                 await self._until_reported(spool)
             self._on_reported()
             self._around.stream.close(spool)
@@ -184,10 +185,12 @@ class AttemptRun:
 
     async def _watch(self, trainer: process.Trainer) -> None:
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self._tell_start()), group.create_task(self._obey(trainer))]
+            telling, obeying = group.create_task(self._tell_start()), group.create_task(self._obey(trainer))
             await trainer.ended()
-            for task in beside:
-                task.cancel()
+            if not self._around.uplink.is_away:  # a job may end before anybody heard of its start
+                await asyncio.wait([telling], timeout=START_PATIENCE_SECONDS)
+            telling.cancel()
+            obeying.cancel()
 
     async def _tell_start(self) -> None:
         body = StartRequest(worker=self._around.worker, attempt=self.folder.attempt)

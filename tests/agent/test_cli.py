@@ -151,6 +151,11 @@ async def test_doctor_shows_what_would_be_advertised(
     assert done.returncode == 0, done.stderr
     assert "models    gbt" in done.stdout
     assert "! No --data folder" in done.stdout
+    done = await asyncio.to_thread(
+        subprocess.run, command, env=environment | {"FLEET_TOKEN": "wrong"}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "takes no such token" in done.stderr
     await coordinator.stop()
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
     assert done.returncode == 3

@@ -274,8 +274,11 @@ async def test_a_result_survives_an_agent_that_dies_before_it_could_tell(
         await coordinator.told("refused fail")
     coordinator.problems.clear()
     async with bench.agent():
+        hello = (await coordinator.told("hello", 2))[-1]
         [failed] = await coordinator.told("fail")
         await until(lambda: not bench.attempts())
+    assert isinstance(hello, HelloRequest)
+    assert [local.running for local in hello.attempts] == [False]
     assert isinstance(failed, FailRequest)
     assert failed.exit_code == 5
     assert len(coordinator.of("start")) == 1
