@@ -195,7 +195,7 @@ class Uplink:
                 asked = error.retry_after if isinstance(error, Refused) else None
                 delay = asked if asked is not None else self.delay(tries)
                 tries += 1
-                if isinstance(error, Refused) or tries == 1:
+                if isinstance(error, Refused) or (tries == 1 and not self.is_away):
                     log.warning(
                         f"cannot {what}, trying again: {error}",
                         action="retry",
