@@ -18,6 +18,7 @@ from fleet_client.demo.story import Story, newest_line
 from fleet_client.demo.verdict import MEANT, is_settled, surprises, told
 from fleet_client.errors import FleetError
 from fleet_protocol.jobs import Explanation, JobView, Refusal, WorkerFit
+from fleet_protocol.local import LocalServer, note_file, write_note
 from fleet_protocol.states import JobStatus
 from tests.client.fake import (
     TOKEN,
@@ -143,6 +144,15 @@ def test_two_demos_do_not_share_a_folder(tmp_path: Path):
         claimed(tmp_path, fresh=True),
     ):
         pass
+
+
+def test_the_account_keeps_no_note_of_a_demo_that_is_over(tmp_path: Path):
+    other = write_note(LocalServer(8490, tmp_path / "mine"))
+    broken = note_file(1)
+    broken.write_text("[]")
+    with claimed(tmp_path / "demo", fresh=False) as folder:
+        note = write_note(LocalServer(40_000, folder.coordinator))
+    assert (note.exists(), other.exists(), broken.exists()) == (False, True, True)
 
 
 def test_another_fleets_settings_do_not_reach_the_demos_programs(monkeypatch: pytest.MonkeyPatch):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
 from fleet_client.errors import FleetError
+from fleet_protocol.local import note_file
 
 MARKER = "FLEET_DEMO"
 MARK = "Made by `fleet demo`, which may empty this folder again.\n"
@@ -66,7 +68,19 @@ def claimed(root: Path, *, fresh: bool) -> Iterator[Folder]:
         lock.flush()
         (root / "logs").mkdir(exist_ok=True)
         (root / ".gitignore").write_text("*\n")
-        yield Folder(root)
+        folder = Folder(root)
+        try:
+            yield folder
+        finally:
+            forget(folder.coordinator)
+
+
+def forget(data: Path) -> None:
+    """Drop the account's notes of coordinators on that data: each run had another port, and none runs now."""
+    for note in note_file(0).parent.glob("*.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            if Path(json.loads(note.read_text())["data"]) == data.resolve():
+                note.unlink()
 
 
 def empty(root: Path) -> None:
