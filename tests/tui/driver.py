@@ -12,7 +12,7 @@ from fleet_tui.app import FleetTui
 from fleet_tui.widgets.pager import Pager
 from tests.tui.recorded import NOW, Recorded, gesture_lab
 
-ROUNDS = 500  # of the event loop, each a few milliseconds: a hang becomes a failure that shows the screen
+ROUNDS = 1500  # of the event loop, each a few milliseconds: a hang becomes a failure that shows the screen
 
 
 @dataclass

@@ -116,7 +116,7 @@ async def test_the_picture_in_the_readme_shows_the_dashboard_as_it_is() -> None:
     )
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 2), (20, 6), (40, 10), (60, 15), (79, 23), (240, 70)])
+@pytest.mark.parametrize("size", [(1, 1), (20, 6), (60, 15), (240, 70)])
 async def test_any_size_is_drawn(size: tuple[int, int]) -> None:
     async with dashboard(gesture_lab(), width=size[0], height=size[1]) as shown:
         await shown.until(lambda: len(shown.app.store.jobs) > 0)

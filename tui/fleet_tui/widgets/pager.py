@@ -107,16 +107,16 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.FollowChanged(following))
 
     def action_scroll_by(self, lines: int) -> None:
-        self.scroll_to(y=min(max(0, self.scroll_offset.y + lines), self._end), animate=False)
+        self.scroll_to(y=min(max(0, self.scroll_offset.y + lines), self._end), animate=False, force=True)
 
     def action_scroll_across(self, cells: int) -> None:
-        self.scroll_to(x=max(0, self.scroll_offset.x + cells), animate=False)
+        self.scroll_to(x=max(0, self.scroll_offset.x + cells), animate=False, force=True)
 
     def action_scroll_pages(self, halves: int) -> None:
         self.action_scroll_by(halves * max(1, self.size.height // 2))
 
     def action_start(self) -> None:
-        self.scroll_to(y=0, animate=False)
+        self.scroll_to(y=0, animate=False, force=True)
 
     def action_follow(self) -> None:
         self._set_following(True)
