@@ -18,6 +18,7 @@ import uvicorn
 from sqlalchemy import text
 from websockets.asyncio.client import connect
 
+from fleet_protocol.ids import WorkerId, new_worker_id
 from fleet_protocol.local import Role
 from fleet_protocol.workers import ClaimAnswer
 from fleet_server.app import create_app
@@ -126,7 +127,7 @@ class Worker:
     coordinator: Coordinator
     name: str
     offers: dict[str, Any] = field(default_factory=dict)
-    id: str = field(default_factory=lambda: str(uuid4()))
+    id: WorkerId = field(default_factory=new_worker_id)
     incarnation: str = field(default_factory=lambda: str(uuid4()))
 
     def greeting(self, **changes: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from fleet_protocol.workers import ClaimAnswer
-from tests.server.coordinator import Coordinator, Worker, digest, job, jobs, manifest, refused
+from tests.server.coordinator import Coordinator, Worker, digest, job, jobs, manifest, refused, until
 
 DATA = os.urandom(300_000)
 NAME = digest(DATA)
@@ -116,11 +116,8 @@ async def test_a_connection_that_breaks_leaves_what_arrived(
     headers = {"Content-Length": str(len(DATA))}
     with pytest.raises(ConnectionResetError):
         await fleet.http("agent").put(path, content=broken(), headers=headers)
-    async with asyncio.timeout(10):
-        while (await _head(worker, attempt)).status_code == 404:
-            await asyncio.sleep(0)
-    async with fleet.services.artifacts._locks[f"{attempt.attempt}-{NAME}"]:
-        offset = int((await _head(worker, attempt)).headers["upload-offset"])
+    await until(lambda: not fleet.services.artifacts._locks[f"{attempt.attempt}-{NAME}"].locked())
+    offset = int((await _head(worker, attempt)).headers["upload-offset"])
     headers = {"Content-Range": f"bytes {offset}-{len(DATA) - 1}/{len(DATA)}"}
     assert (await worker.upload(attempt, DATA[offset:], name=NAME, **headers)).status_code == 201
 

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from uuid import uuid4
 
-from fleet_protocol.ids import WorkerId
 from tests.server.coordinator import Coordinator, job, jobs, manifest, refused, until
 
 
@@ -108,7 +107,7 @@ async def test_two_claims_of_one_worker_at_once_get_two_jobs(fleet: Coordinator)
     worker = await fleet.worker(max_jobs=2)
     for wait in (30.0, 0.0):  # without a wait the second must not be told that there is nothing
         ids = [str(uuid4()), str(uuid4())]
-        claims = (fleet.services.matching.claim(WorkerId(worker.id), claim_id, wait) for claim_id in ids)
+        claims = (fleet.services.matching.claim(worker.id, claim_id, wait) for claim_id in ids)
         held = [claim for claim in await asyncio.gather(*claims) if claim]
         assert len({claim.job.job_id for claim in held}) == 2, wait
         for claim in held:

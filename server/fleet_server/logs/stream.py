@@ -80,7 +80,10 @@ class AgentStream:
                 del self._streams.outboxes[worker]
 
     async def _hello(self) -> WorkerId:
-        word = from_agent.validate_json(await self._websocket.receive_text())
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect
+        word = from_agent.validate_json(message.get("text") or "")
         if not isinstance(word, StreamHello):
             raise ValueError("the first message must be hello")
         self._streams.outboxes[word.worker] = self._outbox
