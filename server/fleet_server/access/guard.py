@@ -57,7 +57,7 @@ class GuardedRoute(APIRoute):
         return guarded
 
 
-def _authorize_websocket(connection: HTTPConnection) -> None:
+async def _authorize_websocket(connection: HTTPConnection) -> None:
     authorize(connection, connection.scope["endpoint"].__name__)
 
 
@@ -65,7 +65,7 @@ Guarded = Depends(_authorize_websocket)
 """For websocket routes, which have no route class: `dependencies=[Guarded]`."""
 
 
-def _actor(connection: HTTPConnection) -> str:
+async def _actor(connection: HTTPConnection) -> str:
     return "operator"
 
 

@@ -36,24 +36,18 @@ def apply(tx: Transaction, change: Change, actor: str) -> Job:
 
 
 def apply_all(tx: Transaction, changes: Sequence[Change], actor: str | Sequence[str]) -> list[Job]:
-    """Write many changes set-wise; all attempts must exist already. `actor` is one for all, or one each."""
+    """Write many changes set-wise; a claim's attempt is new, others exist. `actor` is one for all, or one each."""
     actors = [actor] * len(changes) if isinstance(actor, str) else list(actor)
     after = [_note(tx, change, by) for change, by in zip(changes, actors, strict=True)]
     rows = [_guarded(change.before, job) for change, job in zip(changes, after, strict=True)]
     if tx.connection.execute(_UPDATE_JOB, rows).rowcount != len(changes):
         raise WrongState("The job changed meanwhile; look at it again.")
-    ends = [
-        {**attempt_values(entry), "_attempt": entry.attempt}
-        for change in changes
-        if (entry := change.attempt)
-    ]
-    if ends:
-        tx.connection.execute(_UPDATE_ATTEMPT, ends)
+    touched = [(change.kind, attempt) for change in changes if (attempt := change.attempt)]
+    if new := [attempt_values(attempt) for kind, attempt in touched if kind == "claimed"]:
+        tx.connection.execute(insert(attempts), new)
+    if old := [_known(attempt) for kind, attempt in touched if kind != "claimed"]:
+        tx.connection.execute(_UPDATE_ATTEMPT, old)
     return after
-
-
-def add_attempts(tx: Transaction, new: Sequence[Attempt]) -> None:
-    tx.connection.execute(insert(attempts), [attempt_values(attempt) for attempt in new])
 
 
 def add_jobs(tx: Transaction, new: Sequence[Job], actor: str) -> None:
@@ -82,6 +76,10 @@ def _note(tx: Transaction, change: Change, actor: str) -> Job:
         )
     )
     return job
+
+
+def _known(attempt: Attempt) -> dict[str, object]:
+    return {**attempt_values(attempt), "_attempt": attempt.attempt}
 
 
 def _guarded(before: Job, after: Job) -> dict[str, object]:

@@ -21,7 +21,7 @@ from fleet_server.clock import Clock
 from fleet_server.database import EventRow, Transaction, Writer
 from fleet_server.jobs.model import Attempt, Job
 from fleet_server.jobs.queries import job_row
-from fleet_server.jobs.record import add_attempts, apply_all
+from fleet_server.jobs.record import apply_all
 from fleet_server.jobs.transitions import Change, claimed
 from fleet_server.matching import queries
 from fleet_server.matching.assign import Candidate, assign, heads_wanted
@@ -217,7 +217,6 @@ class MatchingLoop:
             new.append(attempt)
             changes.append(claimed(job, attempt, tx.now))
             outcome.answers[request.claim_id] = self._answer(job, attempt)
-        add_attempts(tx, new)
         apply_all(tx, changes, [f"agent:{attempt.worker}" for attempt in new])
 
     def _answer(self, job: Job, attempt: Attempt) -> ClaimAnswer:
