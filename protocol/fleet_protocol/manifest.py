@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -99,7 +99,7 @@ class JobEntry(Table):
 class Document(Table):
     """The whole file as written."""
 
-    schema_version: Literal[1]
+    schema_version: Annotated[int, Field(ge=1, le=1)]  # a Literal would take true and 1.0 for it
     name: Name = "training-fleet"
     defaults: Defaults = Defaults()
     hosts: dict[str, HostPolicy] = {}

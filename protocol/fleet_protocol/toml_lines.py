@@ -44,24 +44,23 @@ def locate(text: str) -> Lines:
         end = len(text) if end < 0 else end
         statement = text[position:end].strip()
         if statement.startswith("["):
-            table = _enter(_keys(statement.lstrip("[")), statement.startswith("[["), arrays)
+            table = _enter(_keys(statement.lstrip("["), 0)[0], statement.startswith("[["), arrays)
             lines.at.setdefault(table, line)
         elif statement and not statement.startswith("#"):
-            keys = _keys(statement)
+            keys, equals = _keys(text, position)
             path = table
             for key in keys:
                 path = (*path, key)
                 lines.at.setdefault(path, line)
-            end = _end_of_value(text, position + text[position:end].index("=") if keys else position)
+            end = _end_of_value(text, equals)
         line += text.count("\n", position, end + 1)
         position = end + 1
     return lines
 
 
-def _keys(text: str) -> list[str]:
-    """The dotted key that `text` begins with."""
+def _keys(text: str, position: int) -> tuple[list[str], int]:
+    """The dotted key that stands at `position`, and where it ends."""
     keys: list[str] = []
-    position = 0
     while match := _SEGMENT.match(text, position):
         raw = match[1]
         keys.append(raw[1:-1] if raw[0] in "\"'" else raw)
@@ -69,7 +68,7 @@ def _keys(text: str) -> list[str]:
         if text[position : position + 1] != ".":
             break
         position += 1
-    return keys
+    return keys, position
 
 
 def _enter(keys: list[str], is_array: bool, arrays: dict[KeyPath, int]) -> KeyPath:

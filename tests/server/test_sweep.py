@@ -95,7 +95,7 @@ async def test_too_many_losses_are_a_failure(fleet: Coordinator):
     worker = await fleet.worker()
     for number in range(1, 6):
         assert (await worker.take()).number == number
-        await _pass(fleet, 630)
+        await _pass(fleet, 660)
     view = await fleet.job("a job")
     assert (view["status"], view["lost"], view["errors"]) == ("failed", 5, 0)
     assert view["reason"].endswith("its worker was lost 5 times, which is the limit")
