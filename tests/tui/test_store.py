@@ -145,6 +145,12 @@ def histories(draw: st.DrawFn) -> list[Event]:
     return made
 
 
+def worker_rows(first: tuple[WorkerView, ...], history: list[Event], cursor: int) -> dict[str, WorkerView]:
+    """What the events up to `cursor` say of the workers, worked out the plain way."""
+    said = [event.worker for event in history if event.worker and event.event <= cursor]
+    return {one.worker: one for one in (*first, *said)}
+
+
 @given(histories(), st.data())
 def test_any_way_of_cutting_and_reconnecting_gives_the_same_rows(
     history: list[Event], data: st.DataObject
@@ -160,8 +166,11 @@ def test_any_way_of_cutting_and_reconnecting_gives_the_same_rows(
         again = data.draw(st.integers(0, 3))
         first = next(at for at, event in enumerate(history) if event.event > (cut.cursor or 0))
         count = data.draw(st.integers(1, len(history)))
-        sent = history[max(0, first - again) : first + count]
-        cut.apply(EventsFrame(cursor=sent[-1].event, events=tuple(sent)), NOW)
+        for sent in (history[max(0, first - again) : first], history[max(0, first - again) : first + count]):
+            if sent:
+                cut.apply(EventsFrame(cursor=sent[-1].event, events=tuple(sent)), NOW)
+                assert cut.cursor is not None
+                assert cut.workers == worker_rows(start.workers, history, cut.cursor)
 
     assert (cut.jobs, cut.workers, cut.cursor) == (whole.jobs, whole.workers, whole.cursor)
     last = {event.job.job_id: event.job for event in history if event.job}
