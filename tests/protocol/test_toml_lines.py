@@ -75,6 +75,10 @@ def test_what_has_no_line_of_its_own_has_that_of_what_is_around_it():
     assert Lines().of(()) is None
 
 
+def test_an_equals_sign_in_a_key():
+    assert locate('"eq=" = """\nlines\n[x]\ny = "1" # z\n"""\nb = 1\n').at == {("eq=",): 1, ("b",): 6}
+
+
 def test_windows_line_ends():
     assert locate('a = """\r\nx\r\n"""\r\nb = 1\r\n').at == {("a",): 1, ("b",): 4}
 
