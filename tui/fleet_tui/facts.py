@@ -43,12 +43,8 @@ def link_line(link: Link, told_at: datetime | None, at: datetime) -> Line:
 def header_line(store: Store, link: Line, width: int) -> Line:
     """Whose fleet, how many jobs in which status, and the link at the right edge."""
     name: Line = [("fleet", "accent"), (f" {one_line(store.fleet)}", "strong")]
-    ways = (
-        counts_line(store, gap="   "),
-        counts_line(store, gap="  "),
-        counts_line(store, gap="  ", words=False),
-    )
-    lines = [joined(name, counts, gap="   ") for counts in ways]
+    ways = (("   ", True), ("  ", True), ("  ", False))
+    lines = [joined(name, counts_line(store, gap=gap, words=words), gap=gap) for gap, words in ways]
     left = next((line for line in lines if line_width(line) + line_width(link) + 2 <= width), lines[-1])
     return spread(left, link, width)
 
@@ -80,7 +76,7 @@ COUNTED = (
 )
 
 
-def counts_line(store: Store, *, gap: str, words: bool = True) -> Line:
+def counts_line(store: Store, *, gap: str, words: bool) -> Line:
     """How many jobs are in each status that any is in."""
     counts = store.counts()
     parts: list[Line] = []
