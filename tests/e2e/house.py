@@ -18,7 +18,7 @@ import httpx
 
 from fleet_protocol.jobs import JobDetail
 from fleet_protocol.states import JobStatus
-from tests.e2e.programs import END_SECONDS, Program, T, environment, living_in, start, until
+from tests.e2e.programs import END_SECONDS, Program, T, environment, left_behind, start, until
 
 TRACEBACK = "Traceback (most recent call last)"
 TRAINER = Path(__file__).with_name("trainer.py")
@@ -178,11 +178,8 @@ class House:
             except subprocess.TimeoutExpired:
                 program.end(signal.SIGKILL)
                 stubborn.append(program.name)
-        orphans = living_in(self.folder)
-        described = [shlex.join(one.cmdline()) for one in orphans if one.is_running()]
-        for one in orphans:
-            one.kill()
-        assert not stubborn, "these did not end when asked to"
-        assert not described, "these were left behind"
+        orphans = left_behind(self.folder)
+        assert not stubborn, f"did not end when asked to: {stubborn}"
+        assert not orphans, f"left behind: {orphans}"
         confused = [one.said() for one in self.programs if TRACEBACK in one.said()]
         assert not confused, confused[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ T = TypeVar("T")
 LIMIT_SECONDS = 60.0
 LOOK_SECONDS = 0.02
 END_SECONDS = 30.0
+GONE_SECONDS = 5.0  # for a process whose last act is still under way
 
 
 class Waited(AssertionError):
@@ -65,13 +68,15 @@ def environment(folder: Path) -> dict[str, str]:
     return kept | {"FLEET_STATE_DIR": str(folder / "notes"), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
 
 
-def until(condition: Callable[[], T], programs: Sequence[Program] = (), *, what: str = "") -> T:
+def until(
+    condition: Callable[[], T], programs: Sequence[Program] = (), *, what: str, seconds: float = LIMIT_SECONDS
+) -> T:
     """The first truthy value of `condition`; Waited, with what the programs said, when none comes."""
-    end = time.monotonic() + LIMIT_SECONDS
+    end = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > end:
             words = "\n".join(f"--- {one.name}: {one.said()[-3000:]}" for one in programs)
-            raise Waited(f"{what or 'a condition'} did not come within {LIMIT_SECONDS:g} s\n{words}")
+            raise Waited(f"{what} did not come within {seconds:g} s\n{words}")
         time.sleep(LOOK_SECONDS)
     return value
 
@@ -80,6 +85,19 @@ def living_in(folder: Path) -> list[psutil.Process]:
     """Every process that has `folder` in its command line, its environment or as its place; never ourselves."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [one for one in psutil.process_iter() if one.pid not in ours and _names(one, str(folder))]
+
+
+def left_behind(folder: Path) -> list[str]:
+    """The command lines of what still lives in `folder` when all should be over; it is killed."""
+    with contextlib.suppress(Waited):
+        until(lambda: not living_in(folder), what="an empty folder", seconds=GONE_SECONDS)
+    found = living_in(folder)
+    described = []
+    for process in found:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            described.append(shlex.join(process.cmdline()))
+            process.kill()
+    return described
 
 
 def _names(process: psutil.Process, folder: str) -> bool:

@@ -125,3 +125,18 @@ def test_a_trainer_that_ended_while_its_agent_was_dead_is_handed_in(house: House
     job = house.until_status("job", JobStatus.COMPLETED)
     assert (job.attempts, house.story("job")) == (1, ONE_LIFE)
     assert house.log("job") == house.printed("job")
+
+
+def test_a_trainer_outlives_everything_around_it(house: House):
+    server = house.serve(manifests.of("job"))
+    agent = house.agent("worker")
+    trainer = house.trainer("job")
+    for program in (server, agent):
+        program.end(signal.SIGKILL)
+    house.go("job")
+    house.until(lambda: not psutil.pid_exists(trainer), "the trainer's end")
+    house.agent("worker")
+    house.serve()
+    job = house.until_status("job", JobStatus.COMPLETED)
+    assert (job.attempts, house.story("job")) == (1, ONE_LIFE)
+    assert house.log("job") == house.printed("job")

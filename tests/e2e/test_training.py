@@ -16,7 +16,7 @@ import pytest
 from fleet_protocol.states import JobStatus
 from tests.e2e import manifests
 from tests.e2e.house import TRACEBACK, House
-from tests.e2e.programs import environment, living_in
+from tests.e2e.programs import environment, left_behind
 
 pytestmark = pytest.mark.e2e
 ALLOWED = ("gbt", "mlp")
@@ -98,7 +98,7 @@ def test_the_demo_trains_everything_once(tmp_path: Path):
     (failed,) = (job for job in first["jobs"] if job["status"] == "failed")
     assert "subject-11" in failed["reason"]
     assert trained(first) == trained(second)
-    assert not living_in(tmp_path)
+    assert not left_behind(tmp_path)
 
 
 def demo(folder: Path) -> tuple[dict[str, Any], str]:

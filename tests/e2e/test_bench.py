@@ -1,0 +1,37 @@
+"""The measurements of `bench main` work; what they measure on a busy machine is not looked at."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench.rig.commits import commits_per_second
+from bench.rig.demo import ROOT
+from bench.rig.dispatch import dispatches, interpreter
+from bench.rig.programs import running
+
+from tests.e2e.programs import left_behind
+
+pytestmark = pytest.mark.e2e
+
+
+def test_dispatches_are_timed(tmp_path: Path):
+    script = interpreter(tmp_path)
+    with running(tmp_path / "fleet", jobs=1) as fleet:
+        fleet.agent("bench", str(script))
+        took = dispatches(fleet, tmp_path, 2)
+    assert len(took) == 2
+    assert all(milliseconds > 0 for milliseconds in took)
+    assert not left_behind(tmp_path)
+
+
+def test_claims_are_counted_beside_plain_commits(tmp_path: Path):
+    with running(tmp_path / "fleet", jobs=40) as fleet, fleet.client("agent") as http:
+        token = http.headers["Authorization"].removeprefix("Bearer ")
+        load = [sys.executable, "-m", "bench.rig.load", fleet.url, token, "8", "40"]
+        told = json.loads(subprocess.check_output(load, cwd=ROOT))
+    assert told["per_second"] > 0
+    assert commits_per_second(tmp_path, 40) > 0
