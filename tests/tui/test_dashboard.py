@@ -331,7 +331,9 @@ async def test_a_refusal_is_told_in_the_coordinators_words() -> None:
     told.refusals[job("a").job_id] = wrong_state("a")
     async with dashboard(told) as shown:
         await shown.until("● 1 running")
-        await shown.press("x", "y")
+        await shown.press("x")
+        await shown.until("Cancel this job?")
+        await shown.press("y")
         await shown.until("✗ a: a is completed already.")
 
 
