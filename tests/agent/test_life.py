@@ -194,6 +194,22 @@ async def test_a_second_signal_ends_a_trainer_that_ignores_the_first(
     assert released.reason is ReleaseReason.DRAINED
 
 
+async def test_a_drain_does_not_wait_for_an_upload_that_cannot_be_had(
+    bench: Bench, coordinator: Coordinator, trainer: Script
+) -> None:
+    bench.set(python=trainer(TRAINS))
+    bench.timing = dataclasses.replace(bench.timing, farewell=0.2)
+    coordinator.problems["upload"] = [problem(507, Code.STORAGE_FULL)] * 10_000
+    coordinator.offer(job_spec())
+    async with bench.agent():
+        await until(lambda: [folder for folder in bench.attempts() if (folder / "bundle.tar.zst").exists()])
+    assert coordinator.of("complete") == coordinator.of("release") == []
+    coordinator.problems.clear()
+    async with bench.agent():
+        await coordinator.told("complete")
+        await until(lambda: not bench.attempts())
+
+
 async def test_a_job_finished_while_draining_is_completed(
     bench: Bench, coordinator: Coordinator, trainer: Script
 ) -> None:
