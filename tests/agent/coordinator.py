@@ -116,6 +116,10 @@ class Coordinator:
         self.cut_after_frames: int | None = None
         """Cut the websocket after so many frames of log, before they are acknowledged."""
         self.has_websocket = True
+        self.unwanted: set[AttemptId] = set()
+        """Attempts whose log is refused for good."""
+        self.received_bytes = 0
+        """Log bytes that came, repeated ones counted again."""
         self._jobs: list[ClaimAnswer] = []
         self._granted: dict[str, ClaimAnswer] = {}
         self._changed = asyncio.Condition()
@@ -279,6 +283,9 @@ class Coordinator:
     async def _append(self, attempt: AttemptId, offset: int, data: bytes) -> Ack | Nack:
         """The one append rule."""
         stored = self.logs[attempt]
+        self.received_bytes += len(data)
+        if attempt in self.unwanted:
+            return Nack(attempt=attempt, durable=len(stored), reason="unknown")
         if offset > len(stored):
             return Nack(attempt=attempt, durable=len(stored), reason="gap")
         overlap = len(stored) - offset
@@ -297,7 +304,7 @@ class Coordinator:
         word = await self._append(attempt, int(request.headers["upload-offset"]), await request.body())
         if isinstance(word, Ack):
             return JSONResponse(AppendAnswer(durable=word.durable).model_dump())
-        code = {"gap": Code.LOG_GAP, "diverged": Code.LOG_DIVERGED}[word.reason]
+        code = Code.LOG_GAP if word.reason == "gap" else Code.LOG_DIVERGED
         problem = Problem(title="no", status=409, detail="no", code=code, current={"durable": word.durable})
         return Response(problem.model_dump_json(), 409)
 

@@ -65,6 +65,7 @@ async def test_what_is_printed_arrives_while_it_is_printed(
         await has_all(coordinator, spool, BYTES[:end])
         begin = end
     assert not spool.over.is_set()
+    assert coordinator.received_bytes == len(BYTES)
     streaming.stream.close(spool)
     await spool.over.wait()
 
@@ -134,6 +135,17 @@ async def test_a_log_whose_bytes_differ_there_ends_its_sending(
     spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
     await spool.over.wait()
     assert coordinator.logs[spool.attempt] == b""
+
+
+async def test_a_log_that_is_not_wanted_is_sent_no_further(
+    streaming: Streaming, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    attempt = new_attempt_id()
+    coordinator.unwanted.add(attempt)
+    append(tmp_path / "log", BYTES)
+    spool = streaming.stream.follow(attempt, tmp_path / "log")
+    await spool.over.wait()
+    assert coordinator.received_bytes == MAX_CHUNK_BYTES
 
 
 async def test_a_log_without_a_byte_is_over_at_once(streaming: Streaming, tmp_path: Path) -> None:
