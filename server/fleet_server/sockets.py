@@ -1,11 +1,13 @@
-"""Websockets that only send still have to listen: a peer that went away is learned of from receiving."""
+"""Who only sends or waits still has to listen: a peer that went away is learned of from receiving."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 
+from starlette.requests import Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 
@@ -22,6 +24,22 @@ async def until_gone(websocket: WebSocket, sending: Coroutine[None, None, None])
             await task
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # closed already by the peer
         await websocket.close()
+
+
+@asynccontextmanager
+async def hanging_up(request: Request) -> AsyncIterator[asyncio.Future[None]]:
+    """A future that is done once the caller of a request, whose body has been read, has gone."""
+    listening = asyncio.ensure_future(_disconnected(request))
+    try:
+        yield listening
+    finally:
+        listening.cancel()
+        await asyncio.wait({listening})
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _drain(websocket: WebSocket) -> None:

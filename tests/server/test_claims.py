@@ -165,3 +165,15 @@ async def test_a_policy_change_lets_a_waiting_claim_through(fleet: Coordinator):
         await _waiting(fleet)
         await fleet.load(manifest(job("small"), hosts={"box": {}}))
     assert claim.result()
+
+
+async def test_a_claim_whose_asker_is_gone_gets_nothing(fleet: Coordinator):
+    """A drained or killed agent hangs up; a job handed to it would be stuck until the start is overdue."""
+    worker = await fleet.worker()
+    asking = asyncio.ensure_future(worker.claim(wait=30))
+    await _waiting(fleet)
+    asking.cancel()
+    await until(lambda: not fleet.services.matching._waiting)
+    await fleet.load(manifest(job()))
+    assert (await fleet.job("a job"))["status"] == "pending"
+    assert await worker.claim()

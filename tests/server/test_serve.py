@@ -18,7 +18,7 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
-from fleet_protocol.local import find_token
+from fleet_protocol.local import Role, find_token
 from tests.server.coordinator import job, manifest
 
 SERVE = [sys.executable, "-m", "fleet_server", "serve"]
@@ -99,8 +99,8 @@ class Served:
         self.process = process
         self.url = url
 
-    def headers(self, role: str) -> dict[str, str]:
-        return {"Authorization": f"Bearer {find_token(self.url, role, {})}"}  # type: ignore[arg-type]  # a role
+    def headers(self, role: Role) -> dict[str, str]:
+        return {"Authorization": f"Bearer {find_token(self.url, role, {})}"}
 
 
 @contextlib.asynccontextmanager

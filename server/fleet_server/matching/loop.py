@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from fleet_protocol.ids import WorkerId, new_attempt_id
 from fleet_protocol.jobs import JobSpec
@@ -71,15 +72,20 @@ class MatchingLoop:
         self._closing = False
         writer.on_commit(self._on_commit)
 
-    async def claim(self, worker: WorkerId, claim_id: str, wait: float) -> ClaimAnswer | None:
-        """The answer to one claim, or None when nothing fits within `wait` seconds."""
+    async def claim(
+        self, worker: WorkerId, claim_id: str, wait: float, gone: asyncio.Future[None] | None = None
+    ) -> ClaimAnswer | None:
+        """The answer to one claim, or None when nothing fits within `wait` seconds or before the asker is `gone`."""
         loop = asyncio.get_running_loop()
         request = Waiting(worker, claim_id, loop.time() + wait, loop.create_future())
         self._forget_earlier(claim_id)
         self._waiting.append(request)
         self._wake.set()
         try:
-            await asyncio.wait({request.answer}, timeout=0 if self._closing else wait)
+            watched: list[asyncio.Future[Any]] = [request.answer, gone] if gone else [request.answer]
+            await asyncio.wait(
+                watched, timeout=0 if self._closing else wait, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             if request in self._waiting and (request.considered or self._closing):
                 self._waiting.remove(request)

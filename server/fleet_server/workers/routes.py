@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from fleet_protocol.ids import JOB_ID_PATTERN, JobId
 from fleet_protocol.workers import (
@@ -23,6 +23,7 @@ from fleet_protocol.workers import (
 )
 from fleet_server.access.guard import GuardedRoute
 from fleet_server.services import Use
+from fleet_server.sockets import hanging_up
 
 router = APIRouter(prefix="/v1", tags=["workers"], route_class=GuardedRoute)
 Job = Annotated[JobId, Path(pattern=JOB_ID_PATTERN)]
@@ -37,9 +38,10 @@ async def hello(request: HelloRequest, use: Use) -> HelloAnswer:
 @router.post(
     "/job/claim", response_model=ClaimAnswer, responses={204: {"description": "Nothing fits within `wait`."}}
 )
-async def claim(request: ClaimRequest, use: Use) -> ClaimAnswer | Response:
+async def claim(request: ClaimRequest, connection: Request, use: Use) -> ClaimAnswer | Response:
     """Ask for one job; held for up to `wait` seconds while nothing fits."""
-    return await use.workers.claim(request) or Response(status_code=204)
+    async with hanging_up(connection) as gone:
+        return await use.workers.claim(request, gone) or Response(status_code=204)
 
 
 @router.post("/job/{job_id}/start")

@@ -130,11 +130,11 @@ class Workers:
     def _row(self, worker: Worker) -> dict[str, object]:
         return worker.view(self.roster.policy(worker.name), ()).model_dump(mode="json")
 
-    async def claim(self, request: ClaimRequest) -> ClaimAnswer | None:
+    async def claim(self, request: ClaimRequest, gone: asyncio.Future[None]) -> ClaimAnswer | None:
         if request.worker not in self.roster.workers:
             raise UnknownWorker
         self.hear(request.worker)
-        answer = await self.matching.claim(request.worker, request.claim_id, request.wait)
+        answer = await self.matching.claim(request.worker, request.claim_id, request.wait, gone)
         self.hear(request.worker)
         return answer
 
