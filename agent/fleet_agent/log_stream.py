@@ -70,16 +70,18 @@ class Spool:
         if self.durable is not None:
             self.acknowledge(self.durable)
 
-    def next_chunk(self) -> bytes:
-        """What comes after the durable bytes; empty while there is nothing, or one chunk is on its way."""
+    def take_chunk(self) -> bytes:
+        """What comes after the durable bytes, now on its way; empty while there is nothing or another one is."""
         if self.durable is None or self.is_in_flight or self.over.is_set():
             return b""
         try:
             with self._path.open("rb", buffering=0) as file:
                 file.seek(self.durable)
-                return file.read(MAX_CHUNK_BYTES)
+                chunk = file.read(MAX_CHUNK_BYTES)
         except FileNotFoundError:
             return b""
+        self.is_in_flight = bool(chunk)
+        return chunk
 
 
 class LogStream:
@@ -175,8 +177,7 @@ class LogStream:
                     if not spool.is_asked:
                         spool.is_asked = True
                         await socket.send(Ask(attempt=spool.attempt).model_dump_json())
-                    elif chunk := spool.next_chunk():
-                        spool.is_in_flight = True
+                    elif chunk := spool.take_chunk():
                         await socket.send(data_frame(spool.attempt, spool.durable or 0, chunk))
                 await self._rest(self._timing.log_poll)
 
@@ -214,6 +215,7 @@ class LogStream:
                 try:
                     await self._patch(spool)
                 except Unreachable:
+                    spool.disconnect()
                     await self._uplink.pause(self._uplink.delay(3))
                 except Refused as refusal:
                     self._on_refusal(spool, refusal)
@@ -222,14 +224,16 @@ class LogStream:
     async def _patch(self, spool: Spool) -> None:
         if spool.durable is None:
             spool.acknowledge(await self._uplink.log_length(spool.attempt))
-        while chunk := spool.next_chunk():
+        while chunk := spool.take_chunk():
             spool.acknowledge(await self._uplink.append_log(spool.attempt, spool.durable or 0, chunk))
 
     def _on_refusal(self, spool: Spool, refusal: Refused) -> None:
         durable = refusal.durable()
         if refusal.problem.code == Code.LOG_GAP and durable is not None:
             spool.acknowledge(durable)
-        elif not is_recoverable(refusal):
+        elif is_recoverable(refusal):
+            spool.disconnect()
+        else:
             self._give_up(spool, str(refusal))
 
     # Both

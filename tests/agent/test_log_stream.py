@@ -148,6 +148,17 @@ async def test_a_log_that_is_not_wanted_is_sent_no_further(
     assert coordinator.received_bytes == MAX_CHUNK_BYTES
 
 
+def test_one_chunk_of_a_log_is_on_its_way_at_a_time(tmp_path: Path) -> None:
+    append(tmp_path / "log", BYTES)
+    spool = Spool(new_attempt_id(), tmp_path / "log")
+    assert spool.take_chunk() == b""  # nobody said from where
+    spool.acknowledge(0)
+    assert spool.take_chunk() == BYTES[:MAX_CHUNK_BYTES]
+    assert spool.take_chunk() == b""
+    spool.acknowledge(10)
+    assert spool.take_chunk() == BYTES[10 : 10 + MAX_CHUNK_BYTES]
+
+
 async def test_a_log_without_a_byte_is_over_at_once(streaming: Streaming, tmp_path: Path) -> None:
     spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
     streaming.stream.close(spool)
