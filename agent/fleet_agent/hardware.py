@@ -53,11 +53,13 @@ def gpu(kind, name, size, driver):
 
 found = {name: spec for name in sys.argv[1:] if (spec := importlib.util.find_spec(name))}
 version = importlib.metadata.version("torch") if "torch" in found else None
+trainer = importlib.import_module("fleet_trainer").TRAINER_VERSION if "fleet_trainer" in found else None
 print(json.dumps({
     "python": platform.python_version(),
     "packages": list(found),
     "source": found["fleet_trainer"].origin if "fleet_trainer" in found else None,
     "torch": version,
+    "trainer": trainer,
     "gpus": list(gpus(version or "")),
 }))
 """
@@ -74,6 +76,7 @@ class TrainerFacts(BaseModel):
     python: str | None = None
     packages: tuple[str, ...] = ()
     torch: str | None = None
+    trainer: str | None = None
     source: str | None = None
     gpus: tuple[Gpu, ...] = ()
 
@@ -128,6 +131,7 @@ async def detect(settings: Settings, asking: Asking = ask) -> Findings:
         max_jobs=settings.max_jobs,
         python=facts.python if facts else None,
         torch=facts.torch if facts else None,
+        trainer=facts.trainer if facts else None,
         cpu=cpu_name(),
         git_commit=commit,
         git_dirty=dirty,

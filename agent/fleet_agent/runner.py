@@ -322,7 +322,10 @@ def read_metrics(folder: AttemptFolder) -> dict[str, Metric]:
 def provenance(capability: Capability) -> dict[str, str | int | float | bool | None]:
     """Which machine and versions made an artifact; kept beside it, never inside."""
     told = capability.model_dump(
-        include={"hostname", "os", "cores", "ram_gib", "cpu", "python", "torch", "git_commit", "git_dirty"}
+        include={
+            *("hostname", "os", "cores", "ram_gib", "cpu"),
+            *("python", "torch", "trainer", "git_commit", "git_dirty"),
+        }
     )
     gpus = ", ".join(gpu.name for gpu in capability.gpus) or None
     return {"fleet": program_version(), **told, "gpus": gpus}

@@ -18,6 +18,7 @@ from fleet_client.streams import messages
 from fleet_protocol.errors import Code, Problem, ProblemItem
 from fleet_protocol.events import EventsFrame, LiveFrame, SnapshotFrame, events_frame
 from fleet_protocol.health import Ready
+from fleet_protocol.ids import Sha256
 from fleet_protocol.jobs import (
     ArtifactPage,
     CancelRequest,
@@ -157,16 +158,23 @@ class FleetClient:
             JobView, path_of(await self._plain(ref), "/requeue"), RequeueRequest(reason=reason)
         )
 
-    async def plan(self, toml: str | None = None, file: str | None = None) -> Plan:
-        """What `reload` would do. Without a text the coordinator reads its own file."""
-        return await self._post(
-            Plan, "/v1/manifest/plan", ReloadRequest(toml=toml, file=file), repeatable=True
-        )
+    async def plan(
+        self, toml: str | None = None, file: str | None = None, blobs: dict[str, Sha256] | None = None
+    ) -> Plan:
+        """What `reload` would do. Without a text the coordinator reads its own file.
 
-    async def reload(self, toml: str | None = None, file: str | None = None) -> Plan:
-        return await self._post(
-            Plan, "/v1/manifest/reload", ReloadRequest(toml=toml, file=file), repeatable=True
-        )
+        `blobs` are the digests of the data sets and sources that the text names
+        (`fleet_protocol.manifest.contents`), by path as written.
+        """
+        body = ReloadRequest(toml=toml, file=file, blobs=blobs or None)
+        return await self._post(Plan, "/v1/manifest/plan", body, repeatable=True)
+
+    async def reload(
+        self, toml: str | None = None, file: str | None = None, blobs: dict[str, Sha256] | None = None
+    ) -> Plan:
+        """Apply a manifest in one transaction; arguments as for `plan`."""
+        body = ReloadRequest(toml=toml, file=file, blobs=blobs or None)
+        return await self._post(Plan, "/v1/manifest/reload", body, repeatable=True)
 
     async def manifest(self) -> CurrentManifest:
         return await self._get(CurrentManifest, "/v1/manifest")

@@ -33,10 +33,14 @@ class Capability(BaseModel):
     gpus: tuple[Gpu, ...] = ()
     models: tuple[ModelName, ...]
     """Models that this host permits and has installed."""
+    commands: bool = False
+    """Whether this host runs the manifest's own programs."""
     max_jobs: Annotated[int, Field(ge=1, le=1024)] = 1
     python: Text | None = None
     torch: Text | None = None
     """torch's version in the trainer's interpreter; None when it is not installed there."""
+    trainer: Text | None = None
+    """Version of the built-in trainer's code: it changes whenever the same job would give other bits."""
     cpu: Text | None = None
     git_commit: Text | None = None
     git_dirty: bool | None = None

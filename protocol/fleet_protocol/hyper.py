@@ -44,6 +44,13 @@ def check_hyper(hyper: object, schema: Schema) -> Iterator[tuple[Path, str]]:
         yield from _readable(error)
 
 
+def require_schema(schema: Schema) -> None:
+    """SchemaError (of jsonschema) unless `schema` is a JSON Schema."""
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(cast("Any", schema))
+
+
 @cache
 def _validator(schema: str) -> Validator:
     from jsonschema import Draft202012Validator  # imported late: only a manifest needs it

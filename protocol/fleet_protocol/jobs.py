@@ -25,6 +25,23 @@ class Needs(Answer):
     min_cores: int = 1
     allowed_hosts: tuple[str, ...] = ()
     denied_hosts: tuple[str, ...] = ()
+    gpus: int = 1
+    """GPUs taken where the job runs on CUDA; without effect elsewhere."""
+
+
+class Dataset(Answer):
+    """A data set by its content: SHA-256 of the file, or of the folder's reproducible archive."""
+
+    name: str
+    sha256: WireSha256
+
+
+class Program(Answer):
+    """A trainer of the operator's own: an argument list, and the folder it runs in by its content."""
+
+    command: tuple[str, ...]
+    source: WireSha256 | None = None
+    outputs: tuple[str, ...] = ()
 
 
 class JobSpec(Answer):
@@ -41,7 +58,17 @@ class JobSpec(Answer):
     n_resamples: int
     priority: int = 0
     max_attempts: int = 3
+    timeout: float | None = None
+    """Seconds after which a running trainer is ended and the attempt counts as an error."""
+    lease: float | None = None
+    """Seconds that an attempt may go unheard; None takes the coordinator's."""
+    exclusive: bool = False
+    """The agent ends the trainer itself when its lease runs out unheard: no two ever run at once."""
+    prefer_wait: float = 300
+    """Seconds that a job with `prefer_cuda` is kept for a CUDA worker."""
     needs: Needs = Needs()
+    dataset: Dataset | None = None
+    program: Program | None = None
 
 
 class Metric(Answer):
@@ -149,13 +176,43 @@ class WorkerFit(Answer):
     refusals: tuple[Refusal, ...] = ()
 
 
+class Relaxation(Answer):
+    """One change of the manifest that would let a worker take a job it refuses now."""
+
+    worker: str
+    key: str
+    required: str
+    suggested: str
+    message: str
+
+
+class Moment(Answer):
+    """One event of a job's history, without the row after it."""
+
+    at: Time
+    kind: str
+    actor: str
+    worker: str | None = None
+    detail: str | None = None
+
+
 class Explanation(Answer):
-    """Why a job is where it is: in one sentence, and worker by worker."""
+    """Why a job is where it is: in one sentence, worker by worker, and how it came there."""
 
     job_id: WireJobId
     status: JobStatus
     summary: str
     workers: tuple[WorkerFit, ...] = ()
+    relaxation: Relaxation | None = None
+    """The smallest single change that would admit it; None where waiting is enough or no single change is."""
+    timeline: tuple[Moment, ...] = ()
+
+
+class AcceptRequest(Request):
+    """Take the late artifact of an attempt that no longer held the job. Without one: the last that brought any."""
+
+    attempt: WireAttemptId | None = None
+    reason: Line = ""
 
 
 class CancelRequest(Request):
@@ -164,6 +221,8 @@ class CancelRequest(Request):
 
 class RequeueRequest(Request):
     reason: Line = ""
+    again: bool = False
+    """Also a completed job: train it anew, as a new generation; the artifact it has stays."""
 
 
 class ArtifactView(Answer):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fleet_protocol.ids import WireJobId
+from fleet_protocol.ids import WireJobId, WireSha256
 from fleet_protocol.states import JobStatus
 from fleet_protocol.wire import Answer, Request, Time
 
@@ -23,6 +23,7 @@ class Category(StrEnum):
     TRAINED = "trained"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    CHANGED = "changed"  # a new job by a name that the manifest gave to another one before
     REMOVED = "removed"
 
 
@@ -31,6 +32,8 @@ class ReloadRequest(Request):
 
     toml: Annotated[str, Field(max_length=MAX_MANIFEST_CHARS)] | None = None
     file: Annotated[str, Field(max_length=1000)] | None = None
+    blobs: dict[Annotated[str, Field(max_length=4000)], WireSha256] | None = None
+    """Digest of each dataset and source that the text names, by its path as written."""
 
 
 class PlanEntry(Answer):
@@ -40,6 +43,12 @@ class PlanEntry(Answer):
     mode: str
     category: Category
     status: JobStatus | None = None
+    replaces: WireJobId | None = None
+    """Of a changed one: the job that had its name."""
+    differs: tuple[str, ...] = ()
+    """Of a changed one: the keys in which it differs from the job it replaces."""
+    other_code: bool = False
+    """Trained, but by another version of the trainer or another command than would train it now."""
     scheduling_changed: bool = False
     unsatisfiable: str | None = None
     """Why no known worker can ever take it; None while no worker is known or one can."""

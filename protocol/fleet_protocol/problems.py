@@ -72,6 +72,7 @@ _EXPECTED = {
     "model_attributes_type": "a table",
 }
 _LIMITS = {
+    "greater_than": ("more than", "gt"),
     "greater_than_equal": ("at least", "ge"),
     "less_than_equal": ("at most", "le"),
     "string_too_short": ("at least this many characters:", "min_length"),

@@ -62,15 +62,15 @@ class ReleaseReason(StrEnum):
     STOPPED = "stopped"  # the trainer was ended because the coordinator said stop
 
 
-P, C, R = JobStatus.PENDING, JobStatus.CLAIMED, JobStatus.RUNNING
+P, C, R, DONE = JobStatus.PENDING, JobStatus.CLAIMED, JobStatus.RUNNING, JobStatus.COMPLETED
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    P: frozenset({C, JobStatus.CANCELLED}),
-    C: frozenset({R, P, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED}),
-    R: frozenset({P, JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED}),
-    JobStatus.FAILED: frozenset({P}),
-    JobStatus.CANCELLED: frozenset({P}),
-    JobStatus.COMPLETED: frozenset(),
+    P: frozenset({C, DONE, JobStatus.CANCELLED}),  # done: an operator accepts a late artifact
+    C: frozenset({R, P, DONE, JobStatus.FAILED, JobStatus.CANCELLED}),
+    R: frozenset({P, DONE, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.FAILED: frozenset({P, DONE}),
+    JobStatus.CANCELLED: frozenset({P, DONE}),
+    DONE: frozenset({P}),  # only by an operator who says --again
 }
 
-del P, C, R
+del P, C, R, DONE

@@ -142,6 +142,16 @@ class UploadAnswer(Answer):
     """False when the same bytes were there already."""
 
 
+class FailureCount(Answer):
+    """How often a job failed on a worker, the last reason, and what the manifest might say instead."""
+
+    job_id: WireJobId
+    name: str
+    count: int
+    reason: str
+    suggestion: str | None = None
+
+
 class WorkerView(Answer):
     """A worker's row, as lists and events show it."""
 
@@ -154,6 +164,8 @@ class WorkerView(Answer):
     capability: Capability
     version: str
     running: tuple[WireJobId, ...] = ()
+    failures: tuple[FailureCount, ...] = ()
+    """Only in lists of workers: the jobs that failed here, most often first."""
     first_heard_at: Time
     last_heard_at: Time
 

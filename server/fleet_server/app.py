@@ -95,8 +95,7 @@ async def _open(settings: Settings, clock: Clock, write_engine: Engine | None) -
     async with database.read() as connection:
         roster = Roster({worker.worker_id: worker for worker in await connection.run_sync(all_workers)})
         feed = Feed(await connection.run_sync(last_event))
-    lease, prefer_wait = timedelta(seconds=settings.stale_after), timedelta(seconds=settings.prefer_wait)
-    matching = MatchingLoop(database.writer, clock, roster, lease=lease, prefer_wait=prefer_wait)
+    matching = MatchingLoop(database.writer, clock, roster, timedelta(seconds=settings.stale_after))
     workers = Workers(database, clock, settings, roster, matching)
     manifests = Manifests(database, roster, matching, settings.manifest)
     log_store, streams = LogStore(settings.data / "logs"), Streams()

@@ -44,8 +44,6 @@ class Settings(BaseSettings):
     backoff: Seconds = 30
     """Wait before the second attempt after an error; doubles each time, at most `backoff_cap`."""
     backoff_cap: Seconds = 1800
-    prefer_wait: Seconds = 300
-    """How long a job with `prefer_cuda` is kept from workers without CUDA while one with CUDA is live."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     """Largest JSON body; uploads of artifacts are streams and have their own limit."""
     max_artifact_bytes: Annotated[int, Field(ge=1)] = 64 * 1024**3

@@ -92,12 +92,14 @@ jobs = Table(
     Column("attempts", Integer, nullable=False),
     Column("errors", Integer, nullable=False),  # counts towards max_attempts
     Column("lost", Integer, nullable=False),  # counts towards max_lost
+    Column("generation", Integer, nullable=False),  # how often it was trained anew on purpose
     Column("attempt", Id),  # the current one, or the last
     Column("worker_id", Id),
     Column("worker", String(200)),
     Column("avoid_worker_id", Id),  # lost or failed there last: others are preferred
     Column("artifact", String(64)),
     Column("metrics", JSON, nullable=False),
+    Column("code", String(300)),  # what trained the artifact: the trainer's version, or the command's digest
     Column("cancel_requested", Boolean, nullable=False),
     Column("in_manifest", Boolean, nullable=False),
     Column("created_at", Utc, nullable=False),
@@ -174,6 +176,7 @@ uploads = Table(  # which attempt brought which artifact; identical bytes are st
     Column("job_id", ForeignKey("jobs.job_id"), nullable=False, index=True),
     Column("worker", String(200), nullable=False),
     Column("provenance", JSON),
+    Column("metrics", JSON),  # as told with it, also where the attempt had lost the job
     Column("uploaded_at", Utc, nullable=False),
 )
 

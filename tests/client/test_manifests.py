@@ -11,7 +11,7 @@ import pytest
 from fleet_client.demo.folder import bundled_manifest
 from fleet_client.demo.verdict import MEANT
 from fleet_protocol.hyper import BUILT_IN_MODELS
-from fleet_protocol.manifest import Defaults, HostPolicy, JobEntry, load, parse
+from fleet_protocol.manifest import DatasetEntry, Defaults, HostPolicy, JobEntry, ModelEntry, load, parse
 from fleet_protocol.states import JobStatus
 
 EXAMPLE = Path(__file__).parents[2] / "etc" / "training_manifest.toml.example"
@@ -24,8 +24,9 @@ def test_the_example_loads():
 def test_the_example_shows_every_key():
     written, text = tomllib.loads(EXAMPLE.read_text("utf-8")), EXAMPLE.read_text("utf-8")
     assert written["defaults"].keys() == Defaults.model_fields.keys()
-    assert written["jobs"][-1].keys() == JobEntry.model_fields.keys()
-    assert not [key for key in HostPolicy.model_fields if key not in text]
+    assert written["jobs"][-1].keys() == JobEntry.model_fields.keys() - {"dataset"}
+    rest = [*HostPolicy.model_fields, *ModelEntry.model_fields, *DatasetEntry.model_fields, "dataset"]
+    assert not [key for key in rest if f"{key} = " not in text]
 
 
 @pytest.mark.parametrize("torch", [True, False])

@@ -53,7 +53,14 @@ def test_defaults():
             "min_cores": 1,
             "allowed_hosts": (),
             "denied_hosts": (),
+            "gpus": 1,
         },
+        "timeout": None,
+        "lease": None,
+        "exclusive": False,
+        "prefer_wait": 300,
+        "dataset": None,
+        "program": None,
     }
 
 

@@ -116,16 +116,13 @@ def test_capability_counts_the_largest_cuda_card_only():
 
 def test_the_outline_of_the_state_machine():
     assert TRANSITIONS.keys() == set(JobStatus)
-    assert TRANSITIONS[JobStatus.COMPLETED] == frozenset()
+    assert TRANSITIONS[JobStatus.COMPLETED] == {JobStatus.PENDING}, "an operator says --again"
     for status, following in TRANSITIONS.items():
         assert status not in following
         if status.is_terminal:
-            assert following <= {JobStatus.PENDING}, "only an operator's requeue leads out"
+            assert following <= {JobStatus.PENDING, JobStatus.COMPLETED}, "only an operator's word leads out"
         assert status.is_active + status.is_terminal + (status is JobStatus.PENDING) == 1
-    assert {status for status in JobStatus if JobStatus.COMPLETED in TRANSITIONS[status]} == {
-        "claimed",
-        "running",
-    }
+    assert JobStatus.RUNNING not in TRANSITIONS[JobStatus.PENDING], "nothing starts but from a claim"
     assert {status for status in AttemptStatus if status.is_open} == {"claimed", "running"}
 
 

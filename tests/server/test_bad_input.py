@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
-
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -155,7 +153,7 @@ async def test_questions_that_make_no_sense(fleet: Coordinator, query: str):
         "/v1/events?wait=31",
         "/v1/events?wait=nan",
         "/v1/attempt/nonsense/log",
-        f"/v1/attempt/{uuid4()}/log?offset=-1",
+        "/v1/attempt/00000000-0000-4000-8000-000000000000/log?offset=-1",
         "/v1/model/nonsense",
     ],
 )

@@ -172,7 +172,7 @@ async def test_requeue(fleet: Coordinator):
 
 async def test_cancel_against_complete_has_one_winner(fleet: Coordinator):
     await fleet.load(manifest(*jobs(20)))
-    worker = await fleet.worker(max_jobs=20)
+    worker = await fleet.worker(max_jobs=20, cores=20, ram_gib=80)
     held = [await worker.take() for _ in range(20)]
     for entry in held:
         await worker.upload(entry, b"weights")

@@ -52,7 +52,9 @@ Decide = Callable[[Job, Attempt, Transaction], Change | None]
 
 
 def _complete(artifact: str) -> Decide:
-    return lambda job, held, tx: transitions.completed(job, held, tx.now, Sha256(artifact * 64), {}, None)
+    return lambda job, held, tx: transitions.completed(
+        job, held, tx.now, transitions.Result(Sha256(artifact * 64), {})
+    )
 
 
 def _fail(kind: FailureKind) -> Decide:

@@ -37,6 +37,9 @@ def demand(model: str = "gbt", **needs: Any) -> Demand:
     return Demand(model, Needs(**needs))
 
 
+BUSY = (demand(min_cores=0, min_ram_gib=0),)
+
+
 @pytest.mark.parametrize(
     ("asked", "offered", "code", "required", "has"),
     [
@@ -77,7 +80,7 @@ def demand(model: str = "gbt", **needs: Any) -> Demand:
             "deny_jobs = ['gbt']",
         ),
         (demand("cnn"), offer(), "model_not_offered", "cnn", "gbt, mlp"),
-        (demand(), offer(state={"running": 1}), "busy", "fewer than 1 running", "1"),
+        (demand(), offer(state={"held": BUSY}), "busy", "fewer than 1 running", "1"),
         (demand(), offer(state={"draining": True}), "draining", "takes new work", "draining"),
         (demand(), offer(state={"live": False}), "not_live", "heard within a minute", "silent"),
     ],
@@ -97,7 +100,7 @@ def test_each_refusal_has_its_numbers(asked: Demand, offered: Offer, code: str, 
         (demand(min_ram_gib=32, min_cores=8), offer()),
         (demand(allowed_hosts=("box",), denied_hosts=("other",)), offer()),
         (demand(), offer(policy=HostPolicy(allow_jobs=["gbt"], deny_jobs=["mlp"]))),
-        (demand(), offer(max_jobs=2, state={"running": 1})),
+        (demand(), offer(max_jobs=2, state={"held": BUSY})),
     ],
 )
 def test_what_fits(asked: Demand, offered: Offer):
@@ -105,20 +108,20 @@ def test_what_fits(asked: Demand, offered: Offer):
 
 
 def test_every_reason_is_told_at_once():
-    offered = offer(state={"running": 1, "live": False}, ram_gib=1, cores=1)
+    offered = offer(state={"held": BUSY, "live": False}, ram_gib=1, cores=1)
     codes = [
         r.code for r in fits(demand("cnn", require_cuda=True, min_cores=2, denied_hosts=("box",)), offered)
     ]
     assert codes == [
-        "denied_host", "model_not_offered", "no_cuda", "too_little_ram", "too_few_cores", "not_live", "busy",
+        "denied_host", "model_not_offered", "not_live", "busy", "no_cuda", "too_little_ram", "too_few_cores",
     ]  # fmt: skip
-    assert [r.code for r in can_ever(demand(), offer(state={"running": 1, "live": False}))] == []
+    assert [r.code for r in can_ever(demand(), offer(state={"held": BUSY, "live": False}))] == []
 
 
 def test_why_a_job_waits():
     assert why_waiting(demand(), []) == "no worker has said hello yet"
     assert why_waiting(demand(), [offer()]) is None
-    assert why_waiting(demand(), [offer(state={"running": 1})]) == "waits for a worker: box: busy with 1"
+    assert why_waiting(demand(), [offer(state={"held": BUSY})]) == "waits for a worker: box: busy with 1"
     never = why_waiting(
         demand(require_cuda=True, min_ram_gib=64), [offer("a"), offer("b", state={"live": False})]
     )
@@ -146,11 +149,13 @@ def candidate(
     name: str = "j", asked: Demand | None = None, priority: int = 0, age: float = 0, avoid: str | None = None
 ):
     queued = NOW - timedelta(seconds=age)
-    return Candidate(JobId(name), asked or demand(), priority, queued, WorkerId(avoid) if avoid else None)
+    return Candidate(
+        JobId(name), asked or demand(), priority, queued, PREFER_WAIT, WorkerId(avoid) if avoid else None
+    )
 
 
 def pair(candidates: list[Candidate], waiting: list[Offer], everybody: list[Offer] | None = None):
-    return assign(candidates, waiting, everybody or waiting, NOW, PREFER_WAIT)
+    return assign(candidates, waiting, everybody or waiting, NOW)
 
 
 def test_the_order_of_jobs_is_priority_then_age_then_id():
@@ -192,7 +197,7 @@ def test_a_job_avoids_its_last_worker_while_another_could_take_it():
     [
         offer("two", state={"live": False}),
         offer("two", state={"draining": True}),
-        offer("two", state={"running": 1}),
+        offer("two", state={"held": BUSY}),
         offer("two", ram_gib=1),
         offer("two", HostPolicy(deny_jobs=["gbt"])),
     ],
@@ -204,7 +209,7 @@ def test_avoiding_is_never_a_bar(other: Offer):
 
 
 def test_cuda_is_preferred_for_a_while():
-    cpu, gpu = offer("cpu"), offer("gpu", gpus=(cuda(8),), state={"running": 1})
+    cpu, gpu = offer("cpu"), offer("gpu", gpus=(cuda(8),), state={"held": BUSY})
     asked = demand(prefer_cuda=True, min_vram_gib=4)
     assert pair([candidate(asked=asked, age=299)], [cpu], [cpu, gpu]) == []
     assert pair([candidate(asked=asked, age=301)], [cpu], [cpu, gpu]) == [("j", "cpu")]
@@ -234,7 +239,7 @@ def test_as_many_heads_are_looked_at_as_could_be_handed_out():
 
 OFFERS = st.builds(
     lambda name, running, live, vram, ram: offer(
-        name, gpus=(cuda(vram),) if vram else (), ram_gib=ram, state={"running": running, "live": live}
+        name, gpus=(cuda(vram),) if vram else (), ram_gib=ram, state={"held": BUSY * running, "live": live}
     ),
     st.sampled_from("abcdef"),
     st.integers(0, 1),

@@ -97,8 +97,16 @@ async def test_scheduling_changes_are_no_new_job_also_while_it_runs(fleet: Coord
 
 async def test_a_changed_identity_is_another_job(fleet: Coordinator):
     await fleet.load(manifest(job("one")))
+    before = await fleet.job("one")
     plan = await fleet.load(manifest(job("one", hyper={"trees": 7})))
-    assert sorted(entry["category"] for entry in plan["entries"]) == ["new", "removed"]
+    (entry,) = plan["entries"]
+    assert (entry["category"], entry["replaces"], entry["differs"]) == (
+        "changed",
+        before["job_id"],
+        ["hyper.trees"],
+    )
+    assert entry["job_id"] != before["job_id"]
+    assert (await fleet.job(before["job_id"]))["in_manifest"] is False
 
 
 async def test_problems_are_all_told_and_change_nothing(fleet: Coordinator):

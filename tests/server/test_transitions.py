@@ -66,7 +66,9 @@ def running(job: Job = PENDING) -> tuple[Job, Attempt]:
 
 
 def complete(job: Job, held: Attempt, artifact: Sha256 = ARTIFACT) -> Change | None:
-    return transitions.completed(job, held, LATER, artifact, {"f1": {"value": 1.0}}, 10)
+    return transitions.completed(
+        job, held, LATER, transitions.Result(artifact, {"f1": {"value": 1.0}}, log_bytes=10)
+    )
 
 
 def fail(
@@ -269,7 +271,14 @@ def test_only_what_failed_or_was_cancelled_is_requeued(status: JobStatus):
     with pytest.raises(WrongState) as error:
         transitions.requeued(replace(PENDING, status=status), NOW, "")
     assert error.value.current is not None
-    assert error.value.next == f"fleet show {PENDING.job_id}"
+    again = "requeue --again" if status is JobStatus.COMPLETED else "show"
+    assert error.value.next == f"fleet {again} {PENDING.job_id}"
+
+
+def test_only_an_operator_who_says_again_trains_a_completed_job_anew():
+    done = replace(PENDING, status=JobStatus.COMPLETED, generation=2, finished_at=NOW)
+    anew = transitions.requeued(done, LATER, "", again=True).job
+    assert (anew.status, anew.generation, anew.finished_at) == (JobStatus.PENDING, 3, None)
 
 
 def test_no_change_goes_along_an_edge_that_is_not_in_the_table():

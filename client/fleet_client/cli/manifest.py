@@ -12,6 +12,7 @@ from fleet_client.cli.session import FAILED, Json, Url, ask, fail, note
 from fleet_client.text import counted, printable
 
 if TYPE_CHECKING:
+    from fleet_protocol.ids import Sha256
     from fleet_protocol.manifest import Manifest
     from fleet_protocol.plan import Plan, PlanEntry
     from fleet_protocol.problems import ManifestProblem
@@ -33,14 +34,15 @@ MARKS = {
     "trained": "=",
     "failed": "!",
     "cancelled": "x",
+    "changed": "~",
     "removed": "-",
 }
 
 
 def plan(file: File = None, *, url: Url = None, json: Json = False) -> None:
     """What a manifest would change. Exit 1 if no known worker could ever run one of its jobs."""
-    text = text_of(file)
-    answer = ask(url, lambda fleet: fleet.plan(text, str(file) if file else None))
+    source = source_of(file)
+    answer = ask(url, lambda fleet: fleet.plan(*source))
     if json:
         print_json(answer)
     else:
@@ -51,21 +53,25 @@ def plan(file: File = None, *, url: Url = None, json: Json = False) -> None:
 
 def reload(file: File = None, *, url: Url = None, json: Json = False) -> None:
     """Apply a manifest: queue what is new, once."""
-    text = text_of(file)
-    answer = ask(url, lambda fleet: fleet.reload(text, str(file) if file else None))
+    source = source_of(file)
+    answer = ask(url, lambda fleet: fleet.reload(*source))
     if json:
         print_json(answer)
     else:
         print_plan(answer, "was applied")
 
 
-def text_of(file: Path | None) -> str | None:
+def source_of(file: Path | None) -> tuple[str | None, str | None, dict[str, Sha256] | None]:
+    """A manifest's text, its name, and the digests of what it names; nothing for the coordinator's own file."""
+    from fleet_protocol.manifest import contents
+
     if file is None:
-        return None
+        return None, None, None
     try:
-        return file.read_text("utf-8")
+        text = file.read_text("utf-8")
     except UnicodeDecodeError:
         fail(f"{file} is not UTF-8 text, so it is no manifest.")
+    return text, str(file), contents(text, file.parent)
 
 
 def print_plan(plan: Plan, done: str) -> None:

@@ -47,5 +47,6 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     # operators
     "cancel_job": OPERATOR,
     "requeue_job": OPERATOR,
+    "accept_result": OPERATOR,
     "reload_manifest": OPERATOR,
 }

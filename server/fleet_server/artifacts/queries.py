@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fleet_protocol.ids import AttemptId
+from fleet_protocol.ids import AttemptId, JobId, Sha256
 from fleet_protocol.jobs import ArtifactView
+from fleet_protocol.workers import CompleteRequest
 from fleet_server.database import Transaction
 from fleet_server.jobs.model import Attempt, Job
 from fleet_server.tables import artifacts, jobs, uploads
@@ -20,13 +23,33 @@ def uploaded(connection: Connection, attempt: AttemptId, sha256: str) -> bool:
     return connection.scalar(statement) is not None
 
 
-def save_provenance(
-    connection: Connection, attempt: AttemptId, sha256: str, provenance: Mapping[str, object]
-) -> None:
-    connection.execute(
-        update(uploads)
-        .where(uploads.c.attempt == attempt, uploads.c.sha256 == sha256)
-        .values(provenance=dict(provenance))
+def save_evidence(connection: Connection, request: CompleteRequest) -> None:
+    """Keep what an attempt says of its artifact, whether it may complete the job or not."""
+    said = request.model_dump(mode="json", include={"provenance", "metrics"})
+    mine = (uploads.c.attempt == request.attempt, uploads.c.sha256 == request.artifact)
+    connection.execute(update(uploads).where(*mine).values(said))
+
+
+@dataclass(frozen=True, slots=True)
+class LateUpload:
+    attempt: AttemptId
+    sha256: Sha256
+    metrics: Mapping[str, Any]
+    trainer: str | None
+
+
+def late_upload(connection: Connection, job_id: JobId, attempt: AttemptId | None) -> LateUpload | None:
+    """The artifact that the named attempt brought or, without a name, the one brought last."""
+    statement = (
+        select(uploads).where(uploads.c.job_id == job_id).order_by(uploads.c.uploaded_at.desc()).limit(1)
+    )
+    if attempt is not None:
+        statement = statement.where(uploads.c.attempt == attempt)
+    row = connection.execute(statement).mappings().one_or_none()
+    if row is None:
+        return None
+    return LateUpload(
+        row["attempt"], row["sha256"], row["metrics"] or {}, (row["provenance"] or {}).get("trainer")
     )
 
 

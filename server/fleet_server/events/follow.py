@@ -16,7 +16,6 @@ from fleet_server.events.queries import events_after, last_event
 from fleet_server.jobs.model import job_from
 from fleet_server.jobs.service import Jobs, views
 from fleet_server.manifest.service import Manifests
-from fleet_server.matching.queries import running_by_worker
 from fleet_server.tables import jobs
 from fleet_server.workers.service import Workers
 
@@ -55,7 +54,7 @@ class Follower:
                 .mappings()
                 .all()
             )
-            offers = self.jobs.matching.offers(await connection.run_sync(running_by_worker))
+            offers = await connection.run_sync(self.jobs.matching.offers)
         frame = SnapshotFrame.model_construct(
             cursor=cursor,
             fleet=self.manifests.fleet,

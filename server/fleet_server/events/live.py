@@ -19,7 +19,6 @@ from fleet_server.jobs.model import job_from
 from fleet_server.jobs.service import waiting_reasons
 from fleet_server.logs.store import LogStore
 from fleet_server.matching.loop import MatchingLoop
-from fleet_server.matching.queries import running_by_worker
 from fleet_server.tables import jobs
 from fleet_server.workers.roster import Roster
 
@@ -85,7 +84,7 @@ class Live:
                 .mappings()
                 .all()
             )
-            offers = self._matching.offers(await connection.run_sync(running_by_worker))
+            offers = await connection.run_sync(self._matching.offers)
         return waiting_reasons((job_from(row) for row in rows), offers)
 
     def now(self) -> datetime:

@@ -6,7 +6,8 @@ from sqlalchemy import Connection, RowMapping, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.events import Event
-from fleet_protocol.jobs import JobView
+from fleet_protocol.ids import JobId
+from fleet_protocol.jobs import JobView, Moment
 from fleet_protocol.workers import WorkerView
 from fleet_server.tables import events
 
@@ -32,3 +33,11 @@ def _event(row: RowMapping) -> Event:
         job=JobView.model_validate(row["row"]) if about_job else None,
         worker=None if about_job else WorkerView.model_validate(row["row"]),
     )
+
+
+async def moments(connection: AsyncConnection, job_id: JobId) -> tuple[Moment, ...]:
+    """A job's history, oldest first, without the rows."""
+    worker = events.c.row["worker"].as_string().label("worker")
+    columns = (events.c.at, events.c.kind, events.c.actor, events.c.detail, worker)
+    statement = select(*columns).where(events.c.job_id == job_id).order_by(events.c.event)
+    return tuple(Moment(**row) for row in (await connection.execute(statement)).mappings().all())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -33,12 +35,14 @@ class Job:
     attempts: int = 0
     errors: int = 0
     lost: int = 0
+    generation: int = 0
     attempt: AttemptId | None = None
     worker_id: WorkerId | None = None
     worker: str | None = None
     avoid_worker_id: WorkerId | None = None
     artifact: Sha256 | None = None
     metrics: Mapping[str, Any] | None = None
+    code: str | None = None
     cancel_requested: bool = False
     in_manifest: bool = True
     not_before: datetime | None = None
@@ -122,3 +126,10 @@ def job_values(job: Job) -> dict[str, Any]:
 
 def attempt_values(attempt: Attempt) -> dict[str, Any]:
     return {name: getattr(attempt, name) for name in ATTEMPT_COLUMNS}
+
+
+def code_of(spec: JobSpec, trainer: str | None) -> str | None:
+    """What would train this job: its own command by digest, else the built-in trainer by version."""
+    if spec.program is None:
+        return trainer and f"trainer {trainer}"
+    return f"command {hashlib.sha256(json.dumps(spec.program.command).encode()).hexdigest()[:16]}"

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from fleet_protocol.jobs import (
+    AcceptRequest,
     CancelRequest,
     Explanation,
     JobDetail,
@@ -48,4 +49,10 @@ async def cancel_job(ref: str, request: CancelRequest, use: Use, actor: Actor) -
 @router.post("/job/{ref}/requeue")
 async def requeue_job(ref: str, request: RequeueRequest, use: Use, actor: Actor) -> JobView:
     """Try a failed or cancelled job again, with its counters at zero."""
-    return await use.jobs.requeue(ref, actor, request.reason)
+    return await use.jobs.requeue(ref, actor, request)
+
+
+@router.post("/job/{ref}/accept-result")
+async def accept_result(ref: str, request: AcceptRequest, use: Use, actor: Actor) -> JobView:
+    """Complete a job with the artifact of an attempt that had lost it; never while another attempt holds it."""
+    return await use.jobs.accept(ref, actor, request)

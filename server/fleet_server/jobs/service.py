@@ -7,18 +7,29 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
-from fleet_protocol.jobs import Explanation, JobDetail, JobPage, JobQuery, JobView, WorkerFit
+from fleet_protocol.jobs import (
+    AcceptRequest,
+    Explanation,
+    JobDetail,
+    JobPage,
+    JobQuery,
+    JobView,
+    RequeueRequest,
+    WorkerFit,
+)
 from fleet_protocol.states import JobStatus
 from fleet_protocol.wire import rfc3339
-from fleet_server.artifacts.queries import artifact_path
+from fleet_server.artifacts.queries import artifact_path, late_upload
 from fleet_server.database import Database, Transaction
+from fleet_server.errors import ArtifactMissing
+from fleet_server.events.queries import moments
 from fleet_server.jobs import queries, transitions
-from fleet_server.jobs.model import Job
+from fleet_server.jobs.model import Job, code_of
 from fleet_server.jobs.record import apply
 from fleet_server.jobs.transitions import Change
 from fleet_server.matching.fits import Offer, demand_of, fits, why_waiting
 from fleet_server.matching.loop import MatchingLoop
-from fleet_server.matching.queries import running_by_worker
+from fleet_server.matching.relax import relaxation
 
 
 @dataclass(slots=True)
@@ -33,14 +44,14 @@ class Jobs:
     async def page(self, wanted: JobQuery) -> JobPage:
         async with self.database.read() as connection:
             found, following = await queries.list_jobs(connection, wanted)
-            offers = self.matching.offers(await connection.run_sync(running_by_worker))
+            offers = await connection.run_sync(self.matching.offers)
         return JobPage.model_construct(jobs=tuple(views(found, offers)), next=following)
 
     async def detail(self, reference: str) -> JobDetail:
         async with self.database.read() as connection:
             job = await queries.find_job(connection, reference)
             history = await queries.attempts_of(connection, job.job_id)
-            offers = self.matching.offers(await connection.run_sync(running_by_worker))
+            offers = await connection.run_sync(self.matching.offers)
             path = await artifact_path(connection, job.artifact) if job.artifact else None
         (view,) = views([job], offers)
         return JobDetail(
@@ -57,13 +68,16 @@ class Jobs:
     async def explain(self, reference: str) -> Explanation:
         async with self.database.read() as connection:
             job = await queries.find_job(connection, reference)
-            offers = self.matching.offers(await connection.run_sync(running_by_worker))
+            offers = await connection.run_sync(self.matching.offers)
+            timeline = await moments(connection, job.job_id)
         demand = demand_of(job.specification)
         return Explanation(
             job_id=job.job_id,
             status=job.status,
             summary=_summary(job, offers),
             workers=tuple(WorkerFit(worker=offer.name, refusals=fits(demand, offer)) for offer in offers),
+            relaxation=relaxation(demand, offers) if job.status is JobStatus.PENDING else None,
+            timeline=timeline,
         )
 
     async def cancel(self, reference: str, actor: str, reason: str) -> JobView:
@@ -72,10 +86,30 @@ class Jobs:
             self.push_stop(job.worker_id, job.attempt, "cancelled by the operator")
         return job.view()
 
-    async def requeue(self, reference: str, actor: str, reason: str) -> JobView:
-        return (
-            await self._change(reference, actor, lambda job, now: transitions.requeued(job, now, reason))
-        ).view()
+    async def requeue(self, reference: str, actor: str, request: RequeueRequest) -> JobView:
+        def decide(job: Job, now: datetime) -> Change:
+            return transitions.requeued(job, now, request.reason, again=request.again)
+
+        return (await self._change(reference, actor, decide)).view()
+
+    async def accept(self, reference: str, actor: str, request: AcceptRequest) -> JobView:
+        """Complete a job with the artifact that one of its attempts brought too late."""
+        async with self.database.read() as connection:
+            job_id = (await queries.find_job(connection, reference)).job_id
+
+        def operate(tx: Transaction) -> Job:
+            upload = late_upload(tx.connection, job_id, request.attempt)
+            if upload is None:
+                raise ArtifactMissing(
+                    f"No attempt of job {job_id} brought an artifact that could be accepted."
+                )
+            job, attempt = queries.job_and_attempt(tx.connection, job_id, upload.attempt)
+            result = transitions.Result(
+                upload.sha256, upload.metrics, code_of(job.specification, upload.trainer)
+            )
+            return apply(tx, transitions.accepted(job, attempt, tx.now, result, request.reason), actor)
+
+        return (await self.database.writer.run(operate)).view()
 
     async def _change(
         self, reference: str, actor: str, decide: Callable[[Job, datetime], Change | None]

@@ -73,18 +73,22 @@ class Sweep:
 
     def overdue(self, held: Sequence[tuple[Job, Attempt]], now: datetime) -> list[tuple[Job, Attempt, str]]:
         """Attempts whose time is up, and why."""
-        lease, deadline = (
-            timedelta(seconds=s) for s in (self.settings.stale_after, self.settings.start_deadline)
-        )
         late: list[tuple[Job, Attempt, str]] = []
         for job, attempt in held:
             heard = self.roster.beats.get(attempt.attempt)
-            limit = min(deadline, lease) if attempt.status is AttemptStatus.CLAIMED else lease
+            started = attempt.status is AttemptStatus.RUNNING
+            limit = self._lease(job) if started else min(self._lease(job), self._start_deadline)
             if expiry(attempt, heard, self.listening_since, limit) < now:
-                started = attempt.status is AttemptStatus.RUNNING
                 words = "no heartbeat" if started else "it was claimed, but no start was reported"
                 late.append((job, attempt, f"{words} for {limit.total_seconds():g} s"))
         return late
+
+    def _lease(self, job: Job) -> timedelta:
+        return timedelta(seconds=job.spec["lease"] or self.settings.stale_after)
+
+    @property
+    def _start_deadline(self) -> timedelta:
+        return timedelta(seconds=self.settings.start_deadline)
 
     def _liveness(self, tx: Transaction) -> list[Worker]:
         """Workers that fell silent, and silent ones that were heard again."""

@@ -82,31 +82,39 @@ def started(job: Job, attempt: Attempt, now: datetime) -> Change | None:
     )
 
 
-def completed(
-    job: Job,
-    attempt: Attempt,
-    now: datetime,
-    artifact: Sha256,
-    metrics: Mapping[str, Any],
-    log_bytes: int | None,
-) -> Change | None:
-    """The artifact is known to be there and verified; the first completion to arrive wins and is final."""
-    if attempt.status is AttemptStatus.COMPLETED and attempt.artifact == artifact:
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a trainer handed in: the artifact is known to be there and verified."""
+
+    artifact: Sha256
+    metrics: Mapping[str, Any]
+    code: str | None = None
+    log_bytes: int | None = None
+
+
+def completed(job: Job, attempt: Attempt, now: datetime, result: Result) -> Change | None:
+    """The first completion to arrive wins and is final."""
+    if attempt.status is AttemptStatus.COMPLETED and attempt.artifact == result.artifact:
         return None
     _require_current(job, attempt)
-    after = replace(
+    ended = _ended(attempt, AttemptStatus.COMPLETED, now, log_bytes=result.log_bytes)
+    return Change("completed", job, _won(job, result, now), replace(ended, artifact=result.artifact))
+
+
+def _won(job: Job, result: Result, now: datetime) -> Job:
+    return replace(
         job,
         status=JobStatus.COMPLETED,
-        artifact=artifact,
-        metrics=metrics,
+        artifact=result.artifact,
+        metrics=result.metrics,
+        code=result.code,
         reason=None,
         cancel_requested=False,
         avoid_worker_id=None,
+        not_before=None,
         finished_at=now,
         updated_at=now,
     )
-    ended = _ended(attempt, AttemptStatus.COMPLETED, now, log_bytes=log_bytes)
-    return Change("completed", job, after, replace(ended, artifact=artifact))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +205,18 @@ def cancelled(job: Job, now: datetime, reason: str) -> Change | None:
     return Change("cancelled", job, _finished(job, JobStatus.CANCELLED, now, words), detail=reason or None)
 
 
-def requeued(job: Job, now: datetime, reason: str) -> Change:
-    """An operator's second chance: the counters start anew, the history stays."""
-    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+def requeued(job: Job, now: datetime, reason: str, *, again: bool = False) -> Change:
+    """An operator's second chance: the counters start anew, the history stays.
+
+    `again` also takes a completed job, as a new generation: the one way out of completed.
+    """
+    is_done = job.status is JobStatus.COMPLETED
+    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED) and not (again and is_done):
+        what = "failed, cancelled or completed" if again else "failed or cancelled"
         raise WrongState(
-            f"Job {job.job_id} is {job.status}; only a failed or cancelled job can be requeued.",
+            f"Job {job.job_id} is {job.status}; only a {what} job can be requeued.",
             current=truth(job),
-            next_command=f"fleet show {job.job_id}",
+            next_command=f"fleet requeue --again {job.job_id}" if is_done else f"fleet show {job.job_id}",
         )
     after = replace(
         job,
@@ -211,14 +224,28 @@ def requeued(job: Job, now: datetime, reason: str) -> Change:
         reason=None,
         errors=0,
         lost=0,
+        generation=job.generation + is_done,
         cancel_requested=False,
         avoid_worker_id=None,
         not_before=None,
         queued_at=now,
+        started_at=None,
         finished_at=None,
         updated_at=now,
     )
     return Change("requeued", job, after, detail=reason or None)
+
+
+def accepted(job: Job, attempt: Attempt, now: datetime, result: Result, reason: str) -> Change:
+    """An operator takes the artifact of an attempt that had lost the job: the only late win, by hand."""
+    if job.status is JobStatus.COMPLETED or job.status.is_active:
+        raise WrongState(
+            f"Job {job.job_id} is {job.status}; a late artifact is accepted only while nothing else counts.",
+            current=truth(job),
+        )
+    theirs = replace(job, attempt=attempt.attempt, worker_id=attempt.worker_id, worker=attempt.worker)
+    taken = replace(attempt, status=AttemptStatus.COMPLETED, artifact=result.artifact)
+    return Change("accepted", job, _won(theirs, result, now), taken, reason or None)
 
 
 def verdict(job: Job | None, attempt: Attempt | None, worker: WorkerId) -> tuple[Verdict, str | None]:

@@ -86,7 +86,9 @@ class Logs:
             elif not await self.store.wait_beyond(attempt, offset, LOOK_SECONDS):
                 found = await self.attempt(attempt)
                 if self._is_over(found, offset):
-                    length = self.store.durable(attempt)  # less than the offset where a reader began beyond the end
+                    length = self.store.durable(
+                        attempt
+                    )  # less than the offset where a reader began beyond the end
                     yield LogEnd(attempt=attempt, length=length, status=found.status)
                     return
 

@@ -10,7 +10,7 @@ from fleet_protocol.ids import JobId
 from fleet_protocol.jobs import JobSpec
 from fleet_protocol.plan import Category, PlanEntry
 from fleet_protocol.states import JobStatus
-from fleet_server.jobs.model import Job
+from fleet_server.jobs.model import Job, code_of
 from fleet_server.jobs.transitions import Change
 from fleet_server.matching.fits import Offer, can_ever, demand_of, why_waiting
 
@@ -42,13 +42,13 @@ def decide(
     kept = [(known[spec.job_id], spec) for spec in wanted if spec.job_id in known]
     gone = [job for job in known.values() if job.job_id not in named]
     changes = [change for job, spec in kept if (change := _kept(job, spec, now))]
-    changes += [
-        Change("removed", job, replace(job, in_manifest=False, updated_at=now))
-        for job in gone
-        if job.in_manifest
-    ]
-    entries = [_entry(spec, known.get(spec.job_id), offers) for spec in wanted]
-    return Decision((*entries, *_removed(gone)), new, tuple(changes))
+    changes += [_dropped(job, now) for job in gone if job.in_manifest]
+    replaced = {job.name: job for job in gone if job.in_manifest}
+    entries = [_entry(spec, known.get(spec.job_id), replaced, offers) for spec in wanted]
+    taken = {entry.replaces for entry in entries}
+    return Decision(
+        (*entries, *_removed(job for job in gone if job.job_id not in taken)), new, tuple(changes)
+    )
 
 
 def _new(spec: JobSpec, now: datetime) -> Job:
@@ -91,10 +91,11 @@ def _stored(spec: JobSpec) -> dict[str, object]:
     return spec.model_dump(mode="json")
 
 
-def _entry(spec: JobSpec, job: Job | None, offers: Sequence[Offer]) -> PlanEntry:
-    category = Category.NEW if job is None else CATEGORIES[job.status]
-    waits = category in (Category.NEW, Category.PENDING)
+def _entry(spec: JobSpec, job: Job | None, replaced: Mapping[str, Job], offers: Sequence[Offer]) -> PlanEntry:
+    old = replaced.get(spec.name) if job is None else None
+    category = CATEGORIES[job.status] if job else Category.CHANGED if old else Category.NEW
     demand = demand_of(spec)
+    waits = category in (Category.NEW, Category.CHANGED, Category.PENDING)
     never = waits and bool(offers) and all(can_ever(demand, offer) for offer in offers)
     return PlanEntry(
         job_id=spec.job_id,
@@ -103,9 +104,30 @@ def _entry(spec: JobSpec, job: Job | None, offers: Sequence[Offer]) -> PlanEntry
         mode=spec.mode,
         category=category,
         status=job.status if job else None,
+        replaces=old.job_id if old else None,
+        differs=_differences(old.specification, spec) if old else (),
+        other_code=category is Category.TRAINED and job is not None and _is_other_code(spec, job, offers),
         scheduling_changed=job is not None and job.spec != _stored(spec),
         unsatisfiable=why_waiting(demand, offers) if never else None,
     )
+
+
+def _differences(old: JobSpec, new: JobSpec) -> tuple[str, ...]:
+    """The keys of the identity in which two jobs differ; single settings of `hyper` by name."""
+    keys = ("model", "mode", "split_recipe", "train_hosts", "seed", "dataset")
+    found = [key for key in keys if getattr(old, key) != getattr(new, key)]
+    settings = sorted(old.hyper.keys() | new.hyper.keys())
+    found += [f"hyper.{key}" for key in settings if old.hyper.get(key) != new.hyper.get(key)]
+    if (old.program and old.program.source) != (new.program and new.program.source):
+        found.append("source")
+    return tuple(found)
+
+
+def _is_other_code(spec: JobSpec, job: Job, offers: Sequence[Offer]) -> bool:
+    """Trained by code that nobody would train it with now; unknown on either side is not other."""
+    trainers = {offer.capability.trainer for offer in offers if offer.live}
+    now = {code for trainer in trainers or {None} if (code := code_of(spec, trainer))}
+    return job.code is not None and bool(now) and job.code not in now
 
 
 def _removed(gone: Iterable[Job]) -> list[PlanEntry]:

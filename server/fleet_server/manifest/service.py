@@ -17,7 +17,6 @@ from fleet_server.jobs.queries import all_jobs
 from fleet_server.jobs.record import add_jobs, apply_all
 from fleet_server.manifest.plan import Decision, decide
 from fleet_server.matching.loop import MatchingLoop
-from fleet_server.matching.queries import running_by_worker
 from fleet_server.tables import manifests
 from fleet_server.workers.roster import Roster
 
@@ -78,7 +77,7 @@ class Manifests:
         try:
             if request.toml is not None:
                 file = request.file or "manifest"
-                return Source(parse(request.toml, file), request.toml, file)
+                return Source(parse(request.toml, file, request.blobs or {}), request.toml, file)
             if self.own_file is None:
                 raise NoManifest
             manifest = load(self.own_file)
@@ -95,7 +94,7 @@ class Manifests:
 
     def _decide(self, connection: Connection, source: Source) -> tuple[Decision, bool]:
         known = {job.job_id: job for job in all_jobs(connection)}
-        offers = self.matching.offers(running_by_worker(connection))
+        offers = self.matching.offers(connection)
         row = current_row(connection)
         same = row is not None and row["digest"] == source.digest and row["file"] == source.file
         return decide(source.manifest.jobs, known, offers, self.matching.now()), same

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fleet_protocol.ids import JobId, WorkerId
-from fleet_server.matching.fits import Demand, Offer, can_ever, fits, has_cuda_for
+from fleet_server.matching.fits import Demand, Offer, can_ever, fits, uses_cuda
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Candidate:
     demand: Demand
     priority: int
     queued_at: datetime
+    prefer_wait: timedelta = timedelta(0)
     avoid: WorkerId | None = None
 
     @property
@@ -26,11 +27,7 @@ class Candidate:
 
 
 def assign(
-    candidates: Sequence[Candidate],
-    waiting: Sequence[Offer],
-    everybody: Sequence[Offer],
-    now: datetime,
-    prefer_wait: timedelta,
+    candidates: Sequence[Candidate], waiting: Sequence[Offer], everybody: Sequence[Offer], now: datetime
 ) -> list[tuple[JobId, WorkerId]]:
     """Pairs of job and worker, each worker at most once, in the queue's order.
 
@@ -43,7 +40,7 @@ def assign(
         able = [
             offer
             for offer in free.values()
-            if not fits(job.demand, offer) and not _better_elsewhere(job, offer, everybody, now, prefer_wait)
+            if not fits(job.demand, offer) and not _better_elsewhere(job, offer, everybody, now)
         ]
         if able:
             chosen = min(able, key=_tightness)
@@ -55,25 +52,22 @@ def assign(
 
 
 def _tightness(offer: Offer) -> tuple[int, float, float, int, str]:
-    has = offer.capability
-    return (-offer.policy.priority, has.vram_gib, has.ram_gib, has.cores, offer.name)
+    return (-offer.policy.priority, max(offer.free_vram, default=0.0), offer.ram_gib, offer.cores, offer.name)
 
 
-def _better_elsewhere(
-    job: Candidate, offer: Offer, everybody: Sequence[Offer], now: datetime, prefer_wait: timedelta
-) -> bool:
+def _better_elsewhere(job: Candidate, offer: Offer, everybody: Sequence[Offer], now: datetime) -> bool:
     """A preference that holds this pair back; never a bar, since it lasts only while there is an alternative."""
     others = [
         other
         for other in everybody
         if other.live and not other.draining and other.worker_id != offer.worker_id
     ]
-    if job.avoid == offer.worker_id and any(not fits(job.demand, other) for other in others):
-        return True
+    if job.avoid == offer.worker_id:
+        return any(not fits(job.demand, other) for other in others)
     needs = job.demand.needs
-    if not needs.prefer_cuda or has_cuda_for(needs, offer.capability) or now - job.queued_at > prefer_wait:
+    if not needs.prefer_cuda or uses_cuda(needs, offer.capability) or now - job.queued_at > job.prefer_wait:
         return False
-    return any(has_cuda_for(needs, other.capability) and not can_ever(job.demand, other) for other in others)
+    return any(uses_cuda(needs, other.capability) and not can_ever(job.demand, other) for other in others)
 
 
 def heads_wanted(digests: Mapping[str, Demand], waiting: Sequence[Offer]) -> dict[str, int]:

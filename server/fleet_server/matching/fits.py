@@ -5,12 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fleet_protocol.capability import Capability
 from fleet_protocol.ids import WorkerId
 from fleet_protocol.jobs import JobSpec, Needs, Refusal
 from fleet_protocol.manifest import HostPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a job asks for: everything that `fits` looks at, and nothing else."""
+
+    model: str
+    needs: Needs
+    own_program: bool = False
+    """The model is a program of the manifest, not one of the built-in trainer."""
+
+    @property
+    def digest(self) -> str:
+        """Equal for jobs with equal demands, so that `fits` is asked once for all of them."""
+        text = json.dumps([self.model, self.needs.model_dump(), self.own_program], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,35 +39,54 @@ class Offer:
     policy: HostPolicy
     live: bool = True
     draining: bool = False
-    running: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What a job asks for: everything that `fits` looks at, and nothing else."""
-
-    model: str
-    needs: Needs
+    held: tuple[Demand, ...] = ()
+    """What it is training already; reserved until it ends."""
 
     @property
-    def digest(self) -> str:
-        """Equal for jobs with equal demands, so that `fits` is asked once for all of them."""
-        text = json.dumps([self.model, self.needs.model_dump()], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def cores(self) -> int:
+        return self.capability.cores - sum(demand.needs.min_cores for demand in self.held)
+
+    @property
+    def ram_gib(self) -> float:
+        return self.capability.ram_gib - sum(demand.needs.min_ram_gib for demand in self.held)
+
+    @property
+    def free_vram(self) -> tuple[float, ...]:
+        """VRAM of each CUDA device that nothing holds, in GiB, ascending. Held jobs took the tightest that fit."""
+        free = sorted(gpu.vram_gib for gpu in self.capability.cuda_gpus)
+        takers = [demand.needs for demand in self.held if uses_cuda(demand.needs, self.capability)]
+        for needs in sorted(takers, key=lambda needs: -needs.min_vram_gib):
+            for vram in [vram for vram in free if vram >= needs.min_vram_gib][: needs.gpus]:
+                free.remove(vram)
+        return tuple(free)
+
+    def idle(self) -> Offer:
+        """The same worker if it were live, taking work, and doing nothing."""
+        return replace(self, live=True, draining=False, held=())
+
+    def holding(self, demand: Demand) -> Offer:
+        return replace(self, held=(*self.held, demand))
 
 
 def demand_of(spec: JobSpec) -> Demand:
-    return Demand(spec.model, spec.needs)
+    return Demand(spec.model, spec.needs, spec.program is not None)
 
 
 def fits(demand: Demand, offer: Offer) -> tuple[Refusal, ...]:
     """Every reason why this worker does not take such a job now, with the numbers; empty when it does."""
-    return (*_unable(demand, offer), *_unavailable(offer))
+    return (*_not_allowed(demand, offer), *_unavailable(offer), *_lacks(demand, offer))
 
 
 def can_ever(demand: Demand, offer: Offer) -> tuple[Refusal, ...]:
     """As `fits`, but as if the worker were live and idle: what no waiting will change."""
-    return tuple(_unable(demand, offer))
+    return fits(demand, offer.idle())
+
+
+def uses_cuda(needs: Needs, has: Capability) -> bool:
+    """Whether such a job would take GPUs on this machine."""
+    if not needs.require_cuda and not needs.prefer_cuda:
+        return False
+    return sum(gpu.vram_gib >= needs.min_vram_gib for gpu in has.cuda_gpus) >= max(needs.gpus, 1)
 
 
 def why_waiting(demand: Demand, offers: Sequence[Offer]) -> str | None:
@@ -79,19 +114,6 @@ def _some(reasons: Sequence[str], most: int = 4) -> str:
     return "; ".join(reasons[:most]) + rest
 
 
-def _unable(demand: Demand, offer: Offer) -> Iterator[Refusal]:
-    yield from _not_allowed(demand, offer)
-    needs, has = demand.needs, offer.capability
-    if demand.model not in has.models:
-        installed = ", ".join(has.models) or "none"
-        yield _refuse("model_not_offered", demand.model, installed, f"does not offer model {demand.model}")
-    yield from _lacks_cuda(needs, has)
-    if has.ram_gib < needs.min_ram_gib:
-        yield _short("too_little_ram", "GiB RAM", needs.min_ram_gib, has.ram_gib)
-    if has.cores < needs.min_cores:
-        yield _short("too_few_cores", "cores", needs.min_cores, has.cores)
-
-
 def _not_allowed(demand: Demand, offer: Offer) -> Iterator[Refusal]:
     needs, name = demand.needs, offer.name
     if needs.allowed_hosts and name not in needs.allowed_hosts:
@@ -103,16 +125,41 @@ def _not_allowed(demand: Demand, offer: Offer) -> Iterator[Refusal]:
     rule = offer.policy.refuses(demand.model)
     if rule is not None:
         yield _refuse("host_policy", demand.model, rule, f"its policy does not allow {demand.model} ({rule})")
+    if demand.own_program:
+        if not offer.capability.commands:
+            yield _refuse(
+                "no_commands", "runs commands", "does not", "does not run the manifest's own programs"
+            )
+    elif demand.model not in offer.capability.models:
+        installed = ", ".join(offer.capability.models) or "none"
+        yield _refuse("model_not_offered", demand.model, installed, f"does not offer model {demand.model}")
 
 
-def _lacks_cuda(needs: Needs, has: Capability) -> Iterator[Refusal]:
+def _lacks(demand: Demand, offer: Offer) -> Iterator[Refusal]:
+    yield from _lacks_cuda(demand.needs, offer)
+    if offer.ram_gib < demand.needs.min_ram_gib:
+        yield _short(
+            "too_little_ram", "GiB RAM", demand.needs.min_ram_gib, offer.ram_gib, offer.capability.ram_gib
+        )
+    if offer.cores < demand.needs.min_cores:
+        yield _short("too_few_cores", "cores", demand.needs.min_cores, offer.cores, offer.capability.cores)
+
+
+def _lacks_cuda(needs: Needs, offer: Offer) -> Iterator[Refusal]:
     """VRAM is a hard need, save where CUDA is only preferred: then it qualifies only the CUDA option."""
-    if needs.require_cuda and not has.cuda_gpus:
+    if needs.require_cuda and not offer.capability.cuda_gpus:
         yield _refuse("no_cuda", "a CUDA GPU", "none", "needs a CUDA GPU, has none")
         return
-    hard = needs.require_cuda or not needs.prefer_cuda
-    if hard and has.vram_gib < needs.min_vram_gib:
-        yield _short("too_little_vram", "GiB VRAM", needs.min_vram_gib, has.vram_gib)
+    if needs.prefer_cuda and not needs.require_cuda:
+        return
+    total = offer.capability.vram_gib
+    if needs.min_vram_gib > total:
+        yield _short("too_little_vram", "GiB VRAM", needs.min_vram_gib, total, total)
+    elif needs.require_cuda:
+        free = [vram for vram in offer.free_vram if vram >= needs.min_vram_gib]
+        if len(free) < needs.gpus:
+            able = sum(gpu.vram_gib >= needs.min_vram_gib for gpu in offer.capability.cuda_gpus)
+            yield _short("too_few_gpus", "GPUs", needs.gpus, len(free), able)
 
 
 def _unavailable(offer: Offer) -> Iterator[Refusal]:
@@ -120,24 +167,17 @@ def _unavailable(offer: Offer) -> Iterator[Refusal]:
         yield _refuse("not_live", "heard within a minute", "silent", "not heard from")
     if offer.draining:
         yield _refuse("draining", "takes new work", "draining", "draining")
-    if offer.running >= offer.capability.max_jobs:
-        yield _refuse(
-            "busy",
-            f"fewer than {offer.capability.max_jobs} running",
-            str(offer.running),
-            f"busy with {offer.running}",
-        )
-
-
-def has_cuda_for(needs: Needs, has: Capability) -> bool:
-    """Whether this worker is the CUDA option of a job that prefers one."""
-    return bool(has.cuda_gpus) and has.vram_gib >= needs.min_vram_gib
+    count, most = len(offer.held), offer.capability.max_jobs
+    if count >= most:
+        yield _refuse("busy", f"fewer than {most} running", str(count), f"busy with {count}")
 
 
 def _refuse(code: str, required: str, offered: str, message: str) -> Refusal:
     return Refusal(code=code, required=required, offered=offered, message=message)
 
 
-def _short(code: str, unit: str, required: float, offered: float) -> Refusal:
-    message = f"needs {required:g} {unit}, has {offered:g}"
+def _short(code: str, unit: str, required: float, offered: float, total: float) -> Refusal:
+    """Too little of something; where the machine has more, the rest is taken by what it trains."""
+    of = f" free of {total:g}" if total != offered else ""
+    message = f"needs {required:g} {unit}, has {offered:g}{of}"
     return _refuse(code, f"{required:g} {unit}", f"{offered:g} {unit}", message)

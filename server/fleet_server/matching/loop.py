@@ -8,14 +8,15 @@ becomes pending, when a worker changes, or when a second try falls due; otherwis
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Connection
+
 from fleet_protocol.ids import WorkerId, new_attempt_id
-from fleet_protocol.jobs import JobSpec
 from fleet_protocol.states import AttemptStatus
 from fleet_protocol.workers import ClaimAnswer
 from fleet_server.clock import Clock
@@ -27,7 +28,7 @@ from fleet_server.jobs.transitions import Change, claimed
 from fleet_server.matching import queries
 from fleet_server.matching.assign import Candidate, assign, heads_wanted
 from fleet_server.matching.fits import Demand, Offer, demand_of
-from fleet_server.workers.roster import Roster, Worker
+from fleet_server.workers.roster import Roster
 
 QUIET_KINDS = frozenset({"claimed", "started", "completed", "cancel_requested", "removed"})
 """Events after which no waiting claim can be answered that could not be answered before."""
@@ -58,14 +59,11 @@ class Outcome:
 class MatchingLoop:
     """Owns the waiting claims of all workers."""
 
-    def __init__(
-        self, writer: Writer, clock: Clock, roster: Roster, *, lease: timedelta, prefer_wait: timedelta
-    ) -> None:
+    def __init__(self, writer: Writer, clock: Clock, roster: Roster, lease: timedelta) -> None:
         self._writer = writer
         self._clock = clock
         self._roster = roster
         self._lease = lease
-        self._prefer_wait = prefer_wait
         self._kinds: dict[str, Demand] = {}
         self._waiting: list[Waiting] = []
         self._wake = asyncio.Event()
@@ -171,16 +169,15 @@ class MatchingLoop:
     def _match(self, tx: Transaction, batch: Sequence[Waiting]) -> Outcome:
         outcome = Outcome()
         self._replay(tx, batch, outcome)
-        running = queries.running_by_worker(tx.connection)
+        everybody = {offer.worker_id: offer for offer in self.offers(tx.connection)}
         asking = {
             r.worker: r
             for r in batch
             if r.claim_id not in outcome.answers and r.worker in self._roster.workers
         }
-        waiting = [self.offer(self._roster.workers[worker], running, live=True) for worker in asking]
+        waiting = [replace(everybody[worker], live=True) for worker in asking]  # whoever asks is there
         if not waiting:
             return outcome
-        everybody = self.offers(running)
         wanted = heads_wanted(self._demands(tx), waiting)
         heads = {
             job.job_id: job
@@ -188,7 +185,7 @@ class MatchingLoop:
             for job in queries.heads(tx.connection, digest, tx.now, count + SPARE_HEADS)
         }
         candidates = [self._candidate(job) for job in heads.values()]
-        pairs = assign(candidates, waiting, everybody, tx.now, self._prefer_wait)
+        pairs = assign(candidates, waiting, list(everybody.values()), tx.now)
         self._hand_out(tx, [(heads[job], asking[worker]) for job, worker in pairs], outcome)
         outcome.next_ready = queries.next_ready(tx.connection, tx.now)
         return outcome
@@ -230,32 +227,40 @@ class MatchingLoop:
             job=job.specification,
             attempt=attempt.attempt,
             number=attempt.number,
-            lease_seconds=self._lease.total_seconds(),
+            lease_seconds=float(job.spec["lease"] or self._lease.total_seconds()),
         )
 
     def _candidate(self, job: Job) -> Candidate:
+        patience = timedelta(seconds=float(job.spec["prefer_wait"]))
         demand = self._kinds[job.needs_digest]
-        return Candidate(job.job_id, demand, job.priority, job.queued_at, job.avoid_worker_id)
+        return Candidate(job.job_id, demand, job.priority, job.queued_at, patience, job.avoid_worker_id)
 
     def _demands(self, tx: Transaction) -> dict[str, Demand]:
-        """What pending jobs ask for, by digest; a digest is read from the database once, ever."""
-        digests = queries.pending_kinds(tx.connection)
-        for digest in digests:
-            if digest not in self._kinds and (job := queries.any_of_kind(tx.connection, digest)):
-                self._kinds[digest] = demand_of(JobSpec.model_validate(job.spec))
-        return {digest: self._kinds[digest] for digest in digests}
+        """What pending jobs ask for, by digest."""
+        return {
+            digest: self._demand(tx.connection, digest) for digest in queries.pending_kinds(tx.connection)
+        }
 
-    def offer(self, worker: Worker, running: Counter[WorkerId], live: bool | None = None) -> Offer:
-        return Offer(
-            worker_id=worker.worker_id,
-            name=worker.name,
-            capability=worker.capability,
-            policy=self._roster.policy(worker.name),
-            live=worker.live if live is None else live,
-            draining=worker.draining,
-            running=running[worker.worker_id],
-        )
+    def _demand(self, connection: Connection, digest: str) -> Demand:
+        """What the jobs of one kind ask for; read from the database once, ever."""
+        if digest not in self._kinds:
+            self._kinds[digest] = demand_of(queries.any_of_kind(connection, digest).specification)
+        return self._kinds[digest]
 
-    def offers(self, running: Counter[WorkerId]) -> list[Offer]:
-        """Everybody, as the matching sees them."""
-        return [self.offer(worker, running) for worker in self._roster.workers.values()]
+    def offers(self, connection: Connection) -> list[Offer]:
+        """Everybody as the matching sees them, with what they hold."""
+        held: dict[WorkerId, list[Demand]] = defaultdict(list)
+        for worker, digest in queries.held_kinds(connection):
+            held[worker].append(self._demand(connection, digest))
+        return [
+            Offer(
+                worker_id=worker.worker_id,
+                name=worker.name,
+                capability=worker.capability,
+                policy=self._roster.policy(worker.name),
+                live=worker.live,
+                draining=worker.draining,
+                held=tuple(held[worker.worker_id]),
+            )
+            for worker in list(self._roster.workers.values())
+        ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -50,10 +49,9 @@ def heads(connection: Connection, digest: str, now: datetime, count: int) -> lis
     return [job_from(row) for row in connection.execute(statement).mappings().all()]
 
 
-def any_of_kind(connection: Connection, digest: str) -> Job | None:
+def any_of_kind(connection: Connection, digest: str) -> Job:
     statement = select(jobs).where(jobs.c.needs_digest == digest).limit(1)
-    row = connection.execute(statement).mappings().one_or_none()
-    return job_from(row) if row else None
+    return job_from(connection.execute(statement).mappings().one())
 
 
 def next_ready(connection: Connection, now: datetime) -> datetime | None:
@@ -64,9 +62,12 @@ def next_ready(connection: Connection, now: datetime) -> datetime | None:
     return ready
 
 
-def running_by_worker(connection: Connection) -> Counter[WorkerId]:
-    statement = select(attempts.c.worker_id, func.count()).where(attempts.c.status.in_(OPEN))
-    return Counter(dict(connection.execute(statement.group_by(attempts.c.worker_id)).all()))
+def held_kinds(connection: Connection) -> list[tuple[WorkerId, str]]:
+    """Worker and kind of demand of every attempt that holds a lease."""
+    statement = select(attempts.c.worker_id, jobs.c.needs_digest).join(
+        jobs, jobs.c.attempt == attempts.c.attempt
+    )
+    return list(connection.execute(statement.where(attempts.c.status.in_(OPEN))).all())
 
 
 def attempts_by_claim(connection: Connection, claims: Sequence[str]) -> dict[str, Attempt]:

@@ -10,9 +10,11 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
+from fleet_protocol.states import AttemptStatus
 from fleet_server.database import EventRow, Transaction
 from fleet_server.jobs.queries import OPEN
-from fleet_server.tables import attempts, workers
+from fleet_server.tables import attempts, jobs, workers
+from fleet_server.workers.failures import FailedAttempt
 from fleet_server.workers.roster import Worker, worker_from, worker_values
 
 
@@ -27,6 +29,19 @@ async def running_jobs(connection: AsyncConnection) -> Mapping[WorkerId, list[Jo
     for worker, job in (await connection.execute(statement)).all():
         held[worker].append(job)
     return held
+
+
+async def failed_attempts(connection: AsyncConnection, most: int = 5000) -> list[FailedAttempt]:
+    """The latest attempts that a trainer ended with an error, newest first."""
+    columns = (attempts.c.worker_id, attempts.c.job_id, jobs.c.name, attempts.c.reason, attempts.c.tail)
+    statement = (
+        select(*columns)
+        .join(jobs, jobs.c.job_id == attempts.c.job_id)
+        .where(attempts.c.status == AttemptStatus.FAILED)
+        .order_by(attempts.c.ended_at.desc())
+        .limit(most)
+    )
+    return [FailedAttempt(*row) for row in (await connection.execute(statement)).all()]
 
 
 def save(tx: Transaction, before: Worker | None, worker: Worker) -> None:

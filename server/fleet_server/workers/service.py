@@ -37,13 +37,14 @@ from fleet_server.errors import (
     UnknownWorker,
 )
 from fleet_server.jobs import transitions
-from fleet_server.jobs.model import Attempt, Job
+from fleet_server.jobs.model import Attempt, Job, code_of
 from fleet_server.jobs.queries import job_and_attempt, job_and_attempt_async
 from fleet_server.jobs.record import apply
-from fleet_server.jobs.transitions import Change, Failure, Policy
+from fleet_server.jobs.transitions import Change, Failure, Policy, Result
 from fleet_server.matching.loop import MatchingLoop
 from fleet_server.settings import Settings
 from fleet_server.workers import queries
+from fleet_server.workers.failures import by_worker, count
 from fleet_server.workers.roster import Roster, Worker
 
 
@@ -171,12 +172,17 @@ class Workers:
         def decide(tx: Transaction, job: Job, attempt: Attempt) -> Change | None:
             if not artifact_queries.uploaded(tx.connection, request.attempt, request.artifact):
                 raise ArtifactMissing
-            artifact_queries.save_provenance(
-                tx.connection, request.attempt, request.artifact, request.provenance
-            )
-            return transitions.completed(job, attempt, tx.now, request.artifact, metrics, request.log_bytes)
+            artifact_queries.save_evidence(tx.connection, request)
+            trainer = request.provenance.get("trainer")
+            code = code_of(job.specification, trainer if isinstance(trainer, str) else None)
+            result = Result(request.artifact, metrics, code, request.log_bytes)
+            return transitions.completed(job, attempt, tx.now, result)
 
-        return await self._change_in(job_id, request.worker, request.attempt, decide)
+        try:
+            return await self._change_in(job_id, request.worker, request.attempt, decide)
+        except StaleAttempt:  # what was said of a late artifact is kept for the operator, who may accept it
+            await self.database.writer.run(lambda tx: artifact_queries.save_evidence(tx.connection, request))
+            raise
 
     async def fail(self, job_id: JobId, request: FailRequest) -> TransitionAnswer:
         failure = Failure(request.kind, request.reason, request.exit_code, request.tail, request.log_bytes)
@@ -227,12 +233,19 @@ class Workers:
         return TransitionAnswer(job_id=job.job_id, status=job.status, attempt=job.attempt, reason=job.reason)
 
     async def views(self) -> list[WorkerView]:
+        """Every worker, live ones first, with what failed there."""
         async with self.database.read() as connection:
             held = await queries.running_jobs(connection)
-        return [self.view(worker, held.get(worker.worker_id, [])) for worker in self._ordered()]
+            failed = by_worker(await queries.failed_attempts(connection))
+        ordered = sorted(self.roster.workers.values(), key=lambda worker: (not worker.live, worker.name))
+        return [
+            self.view(worker, held.get(worker.worker_id, [])).model_copy(
+                update={
+                    "failures": tuple(count(f, worker.capability) for f in failed.get(worker.worker_id, []))
+                }
+            )
+            for worker in ordered
+        ]
 
     def view(self, worker: Worker, running: list[JobId]) -> WorkerView:
         return worker.view(self.roster.policy(worker.name), running, self.roster.heard.get(worker.worker_id))
-
-    def _ordered(self) -> list[Worker]:
-        return sorted(self.roster.workers.values(), key=lambda worker: (not worker.live, worker.name))
