@@ -426,6 +426,19 @@ async def test_quitting(key: str) -> None:
         await shown.until(lambda: not shown.app.is_running)
 
 
+async def test_what_arrives_while_the_screen_goes_away_does_no_harm() -> None:
+    told = telling(job("a", "running"))
+    told.written[job("a").job_id] = b"a line\n"
+    async with dashboard(told) as shown:
+        await shown.until("a line")
+        await shown.app.board.remove_children()
+        told.logs[job("a").job_id].put_nowait(b"another\n")
+        told.tell(events(job("a", "completed"), first=101), Unreachable("Gone."))
+        await shown.until(lambda: shown.app.board.link.state == "lost" and len(shown.app.inspector.log) == 2)
+        shown.app.board._tick()
+        await shown.until(lambda: not shown.app._flush_due and not shown.app._text_due)
+
+
 async def test_an_idle_dashboard_draws_nothing() -> None:
     async with dashboard(telling(job("a", "completed"))) as shown:
         await shown.until("took 2m12s")

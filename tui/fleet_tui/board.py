@@ -31,6 +31,7 @@ from fleet_tui.widgets.rows import Rows
 View = Literal["jobs", "failures", "workers"]
 VIEWS: tuple[View, ...] = ("jobs", "failures", "workers")
 RESULT_SECONDS = 15.0
+PLACEHOLDER = "name  state:failed  err~memory  age>2h  -model:gbt"
 TYPING_HINTS: Line = [("⏎", "accent"), (" keep the filter   ", "dim"), ("Esc", "accent"), (" drop it", "dim")]
 
 
@@ -87,19 +88,25 @@ class Board(Screen[None], inherit_bindings=False):
         self._keep: Test = listings.EVERYTHING
         self._sort, self._descending = "status", False
         self._result_timer: Timer | None = None
+        # Held rather than looked up: what arrives while the screen goes away draws into nothing, without harm.
+        self._header, self._tabs, self._result, self._hints = (
+            Lines(id=name) for name in ("header", "tabs", "result", "hints")
+        )
+        self._lists = {view: Rows(id=view) for view in VIEWS}
+        self._switcher = ContentSwitcher(*self._lists.values(), initial="jobs", id="lists")
+        self._detail = Detail()
+        self._field = Input(id="filter", placeholder=PLACEHOLDER, compact=True)
 
     def compose(self) -> ComposeResult:
-        yield Lines(id="header")
-        yield Lines(id="tabs")
-        with ContentSwitcher(initial="jobs", id="lists"):
-            for view in VIEWS:
-                yield Rows(id=view)
-        yield Detail()
-        yield Lines(id="result")
-        yield Input(
-            id="filter", placeholder="name  state:failed  err~memory  age>2h  -model:gbt", compact=True
+        yield from (
+            self._header,
+            self._tabs,
+            self._switcher,
+            self._detail,
+            self._result,
+            self._field,
+            self._hints,
         )
-        yield Lines(id="hints")
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
@@ -107,7 +114,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     @property
     def rows(self) -> Rows:
-        return self.query_one(f"#{self._view}", Rows)
+        return self._lists[self._view]
 
     @property
     def selected(self) -> JobRow | None:
@@ -131,7 +138,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     def say(self, sentence: str, *, ok: bool = True) -> None:
         """The result line; it goes by itself."""
-        line = self.query_one("#result", Lines)
+        line = self._result
         line.display = bool(sentence)
         line.show([("✓ " if ok else "✗ ", "good" if ok else "bad"), (sentence, "plain")])
         if self._result_timer is not None:
@@ -145,8 +152,8 @@ class Board(Screen[None], inherit_bindings=False):
         if self._store.cursor is None:
             listing = listings.unconnected(listing, self._access.url, self.link.why)
         # The list takes what all its rows need and at most half; a filter does not move what is below it.
-        lists = self.query_one("#lists")
-        room = self.query_one("#hints").region.y - lists.region.y
+        lists = self._switcher
+        room = self._hints.region.y - lists.region.y
         share = room if self.has_class("low") else room // 2
         lists.styles.height = max(5, min(share, listing.total + 2))
         self.rows.show(listing)
@@ -175,7 +182,7 @@ class Board(Screen[None], inherit_bindings=False):
         link = facts.link_line(self.link, self._store.told_at, self._clock())
         if self._access.read_only:
             link = [("read-only · ", "dim"), *link]
-        self.query_one("#header", Lines).show(facts.header_line(self._store, link, width))
+        self._header.show(facts.header_line(self._store, link, width))
 
     def _draw_tabs(self) -> None:
         tabs, _ = facts.tabs_line(self._store, VIEWS, self._view)
@@ -184,13 +191,11 @@ class Board(Screen[None], inherit_bindings=False):
         order: Line = [(f"sort {self._sort}{' reversed' * self._descending}", "dim")] * (
             self._view != "workers"
         )
-        self.query_one("#tabs", Lines).show(
-            spread(tabs, joined(shown, order, gap="   "), self.size.width - 2)
-        )
+        self._tabs.show(spread(tabs, joined(shown, order, gap="   "), self.size.width - 2))
 
     def draw_detail(self) -> None:
         """The lower half, for the row under the cursor."""
-        detail = self.query_one(Detail)
+        detail = self._detail
         now = self._store.server_now(self._clock())
         limit = 20 if self.has_class("opened") or self._view == "workers" else max(2, self.size.height // 7)
         row, worker = self.selected, self._store.workers.get(self.rows.cursor or "")
@@ -213,7 +218,7 @@ class Board(Screen[None], inherit_bindings=False):
             detail.show_text((), "")
 
     def text_grew(self, dropped: int) -> None:
-        pager = self.query_one(Pager)
+        pager = self._detail.pager
         if pager.text is self._inspector.log:
             pager.grown(dropped)
         self.draw_detail()
@@ -221,7 +226,7 @@ class Board(Screen[None], inherit_bindings=False):
     def _draw_hints(self) -> None:
         typing = isinstance(self.focused, Input)
         line = TYPING_HINTS if typing else hints(self, self.size.width - 2)
-        self.query_one("#hints", Lines).show(line)
+        self._hints.show(line)
 
     def on_resize(self) -> None:
         self.set_class(self.size.height < 16, "low")
@@ -244,7 +249,7 @@ class Board(Screen[None], inherit_bindings=False):
     @on(Rows.Opened)
     def _on_opened(self) -> None:
         self.add_class("opened")
-        self.set_focus(self.query_one(Pager))
+        self.set_focus(self._detail.pager)
         self.call_after_refresh(self.draw_detail)
 
     @on(Pager.FollowChanged)
@@ -267,7 +272,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     def action_view(self, view: View) -> None:
         self._view = view
-        self.query_one(ContentSwitcher).current = view
+        self._switcher.current = view
         self.remove_class("opened")
         self.set_class(view == "workers", "workers")
         self.set_focus(self.rows)
@@ -302,7 +307,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     def action_step_out(self) -> None:
         """One step back: out of the typed filter, the opened detail, the text, the filter, the marks."""
-        field = self.query_one("#filter", Input)
+        field = self._field
         if field.display:
             field.value = ""
             self._close_filter()
@@ -315,7 +320,7 @@ class Board(Screen[None], inherit_bindings=False):
             self.rows.action_clear_marks()
 
     def action_filter(self) -> None:
-        field = self.query_one("#filter", Input)
+        field = self._field
         field.value = self._typed[self._view]
         field.display = True
         self.set_focus(field)
@@ -327,7 +332,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     @on(Input.Submitted, "#filter")
     def _close_filter(self) -> None:
-        self.query_one("#filter", Input).display = False
+        self._field.display = False
         self.set_focus(self.rows)
 
     def _set_filter(self, text: str) -> None:

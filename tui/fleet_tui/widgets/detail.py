@@ -31,24 +31,25 @@ class Detail(Vertical):
     Detail > Pager { height: 1fr; padding: 0 0 0 1; }
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.pager = Pager(id="text")
+        self._title, self._facts, self._rule = Lines(id="title"), Lines(id="facts"), Lines(id="rule")
+
     def compose(self) -> ComposeResult:
-        yield Lines(id="title")
-        yield Lines(id="facts")
-        yield Lines(id="rule")
-        yield Pager(id="text")
+        yield from (self._title, self._facts, self._rule, self.pager)
 
     def show_head(self, title: Line, name: str, facts: list[Line]) -> None:
-        lines = self.query_one("#facts", Lines)
-        lines.styles.height = len(facts)
-        lines.show(*facts)
-        self.query_one("#title", Lines).show(ruled(title, [(name, "dim")] * bool(name), self.size.width))
+        self._facts.styles.height = len(facts)
+        self._facts.show(*facts)
+        self._title.show(ruled(title, [(name, "dim")] * bool(name), self.size.width))
 
     def show_text(self, text: Text, label: str, state: str = "") -> None:
         """`text` below its rule; a log is followed, unless its reader has scrolled up."""
-        pager = self.query_one(Pager)
+        pager = self.pager
         if pager.text is not text and pager.text != text:
             pager.show(text, follow=label == "log")
         shown: Line = [("following" if state == "live" else state, "dim")] if state else []
         if label == "log" and not pager.following:
             shown = [(f"line {pager.bottom} of {len(text)} · f follows", "warn")]
-        self.query_one("#rule", Lines).show(ruled([(label, "dim")] * bool(label), shown, self.size.width))
+        self._rule.show(ruled([(label, "dim")] * bool(label), shown, self.size.width))
