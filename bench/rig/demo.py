@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from bench.rig.programs import environment
+
+SOURCES = ("FLEET_TORCH_INDEX",)  # where to install from is this machine's affair
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,9 +34,7 @@ def demo(folder: Path) -> Demo:
 
 
 def _timed(folder: Path, *command: str) -> tuple[float, bytes]:
-    kept = {
-        name: value for name, value in os.environ.items() if name not in ("FLEET_VENV", "FLEET_STATE_DIR")
-    }
+    kept = environment() | {name: os.environ[name] for name in SOURCES if name in os.environ}
     python = getattr(sys, "_base_executable", sys.executable)
     began = time.perf_counter()
     done = subprocess.run(

@@ -58,7 +58,6 @@ class Fleet:
         self.url = line.rpartition("listening on ")[2].strip()
 
     def _start(self, module: Sequence[str], output: int) -> subprocess.Popen[bytes]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
         with (self.folder / "errors").open("ab") as errors:
             program = subprocess.Popen(
                 [sys.executable, "-m", *module],
@@ -66,10 +65,17 @@ class Fleet:
                 stdout=output,
                 stderr=errors,
                 cwd=self.folder,
-                env=kept | {"FLEET_STATE_DIR": str(self.folder / "notes")},
+                env=environment() | {"FLEET_STATE_DIR": str(self.folder / "notes")},
             )
         self.programs.append(program)
         return program
+
+
+def environment() -> dict[str, str]:
+    """As on a user's machine: no other fleet is known, and what was compiled once is kept (it costs memory too)."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept
 
 
 @contextmanager

@@ -65,6 +65,7 @@ def start(name: str, module: Sequence[str], folder: Path) -> Program:
 
 def environment(folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLEET_")}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)  # dozens of starts: compiling anew each time takes half of all
     return kept | {"FLEET_STATE_DIR": str(folder / "notes"), "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
 
 
