@@ -81,6 +81,17 @@ def test_only_health_is_public():
     assert {name for name, allowed in PERMISSIONS.items() if allowed is PUBLIC} == {"health"}
 
 
+def test_who_may_change_something():
+    """Said a second time on purpose: a slip in the table must not pass unseen."""
+    only = {role: {name for name, allowed in PERMISSIONS.items() if allowed == {role}} for role in ROLES}
+    assert only["operator"] == {"cancel_job", "requeue_job", "reload_manifest"}
+    assert only["viewer"] == set()
+    assert only["agent"] == {
+        "hello", "claim", "start", "heartbeat", "complete", "fail", "release", "upload_artifact",
+        "artifact_upload_state", "append_log", "log_state", "worker_stream",
+    }  # fmt: skip
+
+
 def test_an_operator_may_whatever_a_viewer_may_and_an_agent_no_reading():
     for name, allowed in PERMISSIONS.items():
         assert "viewer" not in allowed or "operator" in allowed, name

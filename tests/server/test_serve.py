@@ -182,7 +182,10 @@ async def test_it_ends_at_once_whoever_waits(
             answers = await asyncio.gather(claim, more, return_exceptions=True)
             await feed.wait_closed()
         for ended in answers:
-            assert isinstance(ended, httpx.TransportError) or getattr(ended, "status_code", None) in (200, 204)
+            assert isinstance(ended, httpx.TransportError) or getattr(ended, "status_code", None) in (
+                200,
+                204,
+            )
         assert server.process.stderr is not None
         assert b"Traceback" not in await server.process.stderr.read()
 
