@@ -26,14 +26,14 @@ from fleet_tui.widgets.dialogs import Confirm
 
 FLUSH_SECONDS = 0.1
 """What arrives within it is drawn at once."""
-SETTLE_SECONDS = 0.15
-"""The cursor rests this long on a row before its log is asked for, so that scrolling past asks nothing."""
 
 
 class FleetTui(App[None], inherit_bindings=False):
     """Jobs, failures and workers of one fleet, live."""
 
     CSS = Board.LAYOUT
+    SETTLE_SECONDS = 0.15
+    """The cursor rests this long on a row before its log is asked for, so that scrolling past asks nothing."""
     ENABLE_COMMAND_PALETTE = False
     BINDINGS = [
         Binding("ctrl+c", "quit", "quit", show=False, priority=True),
@@ -112,7 +112,7 @@ class FleetTui(App[None], inherit_bindings=False):
         if self._needs:
             if self._asking is not None:
                 self._asking.stop()
-            self._asking = self.set_timer(SETTLE_SECONDS, self._ask)
+            self._asking = self.set_timer(self.SETTLE_SECONDS, self._ask)
 
     def _ask(self) -> None:
         """Start what the selected job needs; each kind replaces its predecessor."""
