@@ -18,8 +18,9 @@ from fleet_client.streams import messages
 from fleet_protocol.errors import Code, Problem, ProblemItem
 from fleet_protocol.events import EventsFrame, LiveFrame, SnapshotFrame, events_frame
 from fleet_protocol.health import Ready
-from fleet_protocol.ids import Sha256
+from fleet_protocol.ids import AttemptId, Sha256
 from fleet_protocol.jobs import (
+    AcceptRequest,
     ArtifactPage,
     CancelRequest,
     Explanation,
@@ -152,11 +153,18 @@ class FleetClient:
             JobView, path_of(await self._plain(ref), "/cancel"), CancelRequest(reason=reason)
         )
 
-    async def requeue(self, ref: str, reason: str = "") -> JobView:
-        """Puts a failed or cancelled job back in the queue, its counts of errors at zero."""
-        return await self._post(
-            JobView, path_of(await self._plain(ref), "/requeue"), RequeueRequest(reason=reason)
-        )
+    async def requeue(self, ref: str, reason: str = "", again: bool = False) -> JobView:
+        """Puts a failed or cancelled job back in the queue, its counts of errors at zero.
+
+        `again` also takes a completed one: it is trained anew, and the artifact that it has stays.
+        """
+        body = RequeueRequest(reason=reason, again=again)
+        return await self._post(JobView, path_of(await self._plain(ref), "/requeue"), body)
+
+    async def accept_result(self, ref: str, attempt: AttemptId | None = None, reason: str = "") -> JobView:
+        """Completes a job with the artifact that `attempt`, else the last to bring one, handed in too late."""
+        body = AcceptRequest(attempt=attempt, reason=reason)
+        return await self._post(JobView, path_of(await self._plain(ref), "/accept-result"), body)
 
     async def plan(
         self, toml: str | None = None, file: str | None = None, blobs: dict[str, Sha256] | None = None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fleet_client.cli import demo, logs, manifest, orders, reading
+from fleet_client.cli import demo, logs, manifest, orders, placing, reading
 from fleet_client.cli.session import Url, sentences
 from fleet_protocol.version import program_version
 
@@ -22,11 +22,12 @@ app = typer.Typer(
 app.command()(reading.status)
 app.command("list")(reading.list_jobs)
 app.command()(reading.show)
-app.command()(reading.explain)
+app.command()(placing.explain)
 app.command()(logs.logs)
-app.command()(reading.workers)
+app.command()(placing.workers)
 app.command()(orders.cancel)
 app.command()(orders.requeue)
+app.command()(orders.accept_result)
 app.command()(manifest.plan)
 app.command()(manifest.reload)
 app.command()(manifest.check)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from fleet_client.cli.output import emit, print_json, print_text, table
-from fleet_client.cli.session import FAILED, Json, Url, ask, fail, note
+from fleet_client.cli.output import SHORT, emit, print_json, print_text, table, word
+from fleet_client.cli.session import CHANGES, FAILED, Json, Url, ask, fail, note
 from fleet_client.text import counted, printable
 
 if TYPE_CHECKING:
@@ -37,28 +39,35 @@ MARKS = {
     "changed": "~",
     "removed": "-",
 }
+WAITING = ("pending", "claimed", "running")
 
 
-def plan(file: File = None, *, url: Url = None, json: Json = False) -> None:
-    """What a manifest would change. Exit 1 if no known worker could ever run one of its jobs."""
+def plan(
+    file: File = None,
+    *,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 10 if applying it would change something.")
+    ] = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """What a manifest would change, and where each of its jobs stands.
+
+    Exit 1 if no known worker could ever run one of them.
+    """
     source = source_of(file)
     answer = ask(url, lambda fleet: fleet.plan(*source))
-    if json:
-        print_json(answer)
-    else:
-        print_plan(answer, "would be applied")
+    print_plan(answer, "would be applied", json=json)
     if any(entry.unsatisfiable for entry in answer.entries):
         raise SystemExit(FAILED)
+    if exit_code and answer.changed:
+        raise SystemExit(CHANGES)
 
 
 def reload(file: File = None, *, url: Url = None, json: Json = False) -> None:
     """Apply a manifest: queue what is new, once."""
     source = source_of(file)
-    answer = ask(url, lambda fleet: fleet.reload(*source))
-    if json:
-        print_json(answer)
-    else:
-        print_plan(answer, "was applied")
+    print_plan(ask(url, lambda fleet: fleet.reload(*source)), "was applied", json=json)
 
 
 def source_of(file: Path | None) -> tuple[str | None, str | None, dict[str, Sha256] | None]:
@@ -74,27 +83,69 @@ def source_of(file: Path | None) -> tuple[str | None, str | None, dict[str, Sha2
     return text, str(file), contents(text, file.parent)
 
 
-def print_plan(plan: Plan, done: str) -> None:
-    """One line a job, then the counts; jobs that are trained already only count."""
-    shown = [entry for entry in plan.entries if entry.category != "trained" or entry.unsatisfiable]
+def print_plan(plan: Plan, done: str, *, json: bool) -> None:
+    """One line a job, then the counts and what changes."""
+    if json:
+        print_json(plan)
+        return
     rows = [
-        (MARKS[entry.category], entry.category, entry.job_id[:8], entry.name, remark(entry))
-        for entry in shown
+        (
+            Text(MARKS[entry.category], style=state.style),
+            state,
+            entry.job_id[:SHORT],
+            entry.name,
+            remark(entry),
+        )
+        for entry in plan.entries
+        for state in [standing(entry)]
     ]
     if rows:
-        emit(table(("mark", "category", "id", "name", "remark"), rows, fold=("name", "remark")))
-    counts = {
-        category: plan.count(category) for category in dict.fromkeys(one.category for one in plan.entries)
-    }
-    tally = ", ".join(f"{number} {category}" for category, number in counts.items())
-    change = f"{plan.file} {done}" if plan.changed else f"{plan.file} changes nothing"
-    emit(f"{printable(plan.fleet)}: {tally}. {printable(change)}.")
+        emit(table(("mark", "state", "id", "name", "remark"), rows, fold=("name", "remark")))
+    emit(f"{printable(plan.fleet)}: {tally(plan)}.", f"{printable(plan.file)} {changes(plan, done)}.")
+
+
+def standing(entry: PlanEntry) -> Text:
+    """Its category in words and colour; that nobody can take it outshines the category."""
+    if entry.unsatisfiable:
+        return Text(f"{entry.category}, unsatisfiable", style=word("unsatisfiable").style)
+    return word(entry.category)
 
 
 def remark(entry: PlanEntry) -> str:
-    if entry.unsatisfiable:
-        return entry.unsatisfiable
-    return "what it asks of a worker changes" if entry.scheduling_changed else ""
+    said = [entry.unsatisfiable] if entry.unsatisfiable else []
+    if entry.replaces:
+        keys = ", ".join(entry.differs)
+        said.append(f"{entry.replaces[:SHORT]} -> {entry.job_id[:SHORT]}" + (f": {keys}" if keys else ""))
+    if entry.other_code:
+        said.append("by other code")
+    if entry.scheduling_changed:
+        said.append("scheduling changes")
+    if entry.category == "removed":
+        said.append(f"{entry.status} stays until cancelled" if entry.status in WAITING else f"{entry.status}")
+    return "; ".join(said)
+
+
+def tally(plan: Plan) -> str:
+    counts = [
+        f"{number} {category}" for category, number in Counter(e.category for e in plan.entries).items()
+    ]
+    for words, number in (
+        ("trained by other code", sum(entry.other_code for entry in plan.entries)),
+        ("unsatisfiable", sum(bool(entry.unsatisfiable) for entry in plan.entries)),
+    ):
+        counts += [f"{number} {words}"] if number else []
+    return ", ".join(counts) or "no jobs"
+
+
+def changes(plan: Plan, done: str) -> str:
+    """What applying it does, or that it does nothing."""
+    if not plan.changed:
+        return "changes nothing"
+    queued = sum(entry.category in ("new", "changed") for entry in plan.entries)
+    rescheduled = sum(entry.scheduling_changed for entry in plan.entries)
+    parts = [f"{counted(queued, 'job')} queued"] if queued else []
+    parts += [f"{rescheduled} rescheduled"] if rescheduled else []
+    return f"{done}: {', '.join(parts)}" if parts else done
 
 
 def check(file: CheckedFile = None, *, json: Json = False) -> None:

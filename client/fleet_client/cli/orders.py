@@ -1,17 +1,20 @@
-"""Commands that change jobs: cancel, requeue."""
+"""Commands that change jobs: cancel, requeue, accept-result."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
+from fleet_client.cli.manifest import source_of
 from fleet_client.cli.output import print_json
-from fleet_client.cli.session import FAILED, USAGE, Json, Url, ask, described, fail, note
+from fleet_client.cli.session import FAILED, USAGE, Job, Json, Url, ask, described, fail, note
 from fleet_client.errors import Refused
-from fleet_client.text import one_line
+from fleet_client.text import counted, one_line
 
 if TYPE_CHECKING:
     from fleet_client.client import FleetClient
@@ -31,23 +34,83 @@ def cancel(jobs: Jobs, *, reason: Reason = "", yes: Yes = False, url: Url = None
 
 
 def requeue(
-    jobs: Jobs, *, reason: Reason = "", yes: Yes = False, url: Url = None, json: Json = False
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="As for cancel; with --other-code at most one manifest.")
+    ] = None,
+    *,
+    again: Annotated[bool, typer.Option("--again", help="Also completed jobs: train them anew.")] = False,
+    other_code: Annotated[
+        bool, typer.Option("--other-code", help="Every job that the plan marks as trained by other code.")
+    ] = False,
+    reason: Reason = "",
+    yes: Yes = False,
+    url: Url = None,
+    json: Json = False,
 ) -> None:
-    """Queue failed or cancelled jobs again."""
+    """Queue failed or cancelled jobs again; with --again or --other-code completed ones too."""
+    refs = of_other_code(jobs or [], url) if other_code else jobs or []
+    if not refs and not other_code:
+        fail("requeue which jobs?", "Name some, or say --other-code.", code=USAGE)
+    if not refs:
+        note("No job of the manifest was trained by other code.")
     done = carried_out(
-        "requeue", jobs, lambda fleet, job: fleet.requeue(job.job_id, reason), yes=yes, url=url
+        "training anew" if other_code else "requeue",
+        refs,
+        lambda fleet, job: fleet.requeue(job.job_id, reason, again or other_code),
+        yes=yes,
+        url=url,
+        unasked=0 if other_code else 1,
+    )
+    report(done, json=json)
+
+
+def of_other_code(files: list[str], url: str | None) -> list[str]:
+    """The ids that the plan of a manifest, or of the coordinator's own, marks as trained by other code."""
+    if len(files) > 1:
+        fail("--other-code takes one manifest at most.", code=USAGE)
+    source = source_of(Path(files[0]) if files else None)
+    plan = ask(url, lambda fleet: fleet.plan(*source))
+    return [entry.job_id for entry in plan.entries if entry.other_code]
+
+
+def accept_result(
+    job: Job,
+    *,
+    attempt: Annotated[
+        UUID | None,
+        typer.Option(help="Its id, from `fleet show --json`; default: the last that brought any."),
+    ] = None,
+    reason: Reason = "",
+    yes: Yes = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
+    """Complete a job with the artifact of an attempt that had lost it."""
+    from fleet_protocol.ids import AttemptId
+
+    named = AttemptId(str(attempt)) if attempt else None
+    done = carried_out(
+        "accepting the late result",
+        [job],
+        lambda fleet, found: fleet.accept_result(found.job_id, named, reason),
+        yes=yes,
+        url=url,
+        unasked=0,
     )
     report(done, json=json)
 
 
 def carried_out(
-    verb: str, refs: list[str], order: Order, *, yes: bool, url: str | None
+    verb: str, refs: list[str], order: Order, *, yes: bool, url: str | None, unasked: int = 1
 ) -> list[JobView | Refused]:
-    """Every job is looked up before the first is touched, so that a slip of the pen changes nothing."""
+    """Every job is looked up before the first is touched, so that a slip of the pen changes nothing.
+
+    More than `unasked` jobs need a yes.
+    """
 
     async def session(fleet: FleetClient) -> list[JobView | Refused]:
         found = {job.job_id: job for job in [await fleet.job(ref) for ref in refs]}
-        if len(found) > 1 and not yes:
+        if len(found) > unasked and not yes:
             confirm(verb, list(found.values()))
         done: list[JobView | Refused] = []
         for job in found.values():
@@ -61,11 +124,12 @@ def carried_out(
 
 
 def confirm(verb: str, jobs: list[JobView]) -> None:
-    if not sys.stdin.isatty():
-        fail(f"{verb} of {len(jobs)} jobs needs a yes.", "Say --yes.", code=USAGE)
     for job in jobs:
         note(f"  {job.job_id}  {one_line(job.name)}  {job.status}")
-    if not typer.confirm(f"{verb} these {len(jobs)} jobs?", err=True):
+    which = counted(len(jobs), "job")
+    if not sys.stdin.isatty():
+        fail(f"{verb} of {which} needs a yes.", "Say --yes.", code=USAGE)
+    if not typer.confirm(f"{verb} of {which}?", err=True):
         fail("nothing was changed.")
 
 

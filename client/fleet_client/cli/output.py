@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 UNBOUNDED = 10_000
+SHORT = 8  # digits of an id that tell a fleet's jobs apart
 NARROW = 100  # columns of a terminal; below, tables leave out what can be done without
 STYLES = {
     "pending": "yellow",
@@ -26,6 +27,11 @@ STYLES = {
     "cancelled": "magenta",
     "lost": "red",
     "released": "yellow",
+    "new": "green",
+    "changed": "cyan",
+    "trained": "green",
+    "removed": "magenta",
+    "unsatisfiable": "red",
     "live": "green",
     "away": "red",
     "draining": "yellow",

@@ -1,4 +1,4 @@
-"""Commands that look: status, list, show, explain, workers."""
+"""Commands that look at jobs: status, list, show."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from fleet_client.cli.output import (
     NARROW,
+    SHORT,
     UNBOUNDED,
     console,
     emit,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from fleet_protocol.workers import WorkerView
 
 REASON_CHARS = 60  # of a reason in a list on a terminal; `show` has the whole
-SHORT = 8  # digits of an id that tell a fleet's jobs apart
 
 
 def status(*, url: Url = None, json: Json = False) -> None:
@@ -216,51 +216,3 @@ def attempts_table(history: tuple[AttemptView, ...], now: datetime) -> Table:
         for one in history
     ]
     return table(("TRY", "WORKER", "STATUS", "CLAIMED", "RAN", "EXIT", "WHY"), rows, fold=("WHY",))
-
-
-def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
-    """Why a job is where it is: in one sentence, and worker by worker."""
-    answer = ask(url, lambda fleet: fleet.explain(job))
-    if json:
-        print_json(answer)
-        return
-    emit(facts([("Job", answer.job_id), ("Status", word(answer.status)), ("", answer.summary)]))
-    rows = [
-        (fit.worker if not number else "", why)
-        for fit in answer.workers
-        for number, why in enumerate([one.message for one in fit.refusals] or ["could take it now"])
-    ]
-    if rows:
-        emit("", table(("WORKER", "WHY NOT"), rows, fold=("WHY NOT",)))
-
-
-def workers(*, url: Url = None, json: Json = False) -> None:
-    """Every worker, what it offers and what it does."""
-    page = ask(url, lambda fleet: fleet.workers())
-    if json:
-        print_json(page)
-        return
-    now = datetime.now(UTC)
-    rows = [worker_row(worker, now) for worker in page.workers]
-    headings = ("NAME", "STATE", "HEARD", "RUNS", "CORES", "RAM", "GPU", "MODELS")
-    none = "No worker has said hello yet: start one with `fleet-agent run --server URL`."
-    emit(table(headings, rows, fold=("GPU", "MODELS")) if rows else none)
-
-
-def worker_row(worker: WorkerView, now: datetime) -> tuple[Text | str | int, ...]:
-    offers = worker.capability
-    state = "draining" if worker.draining and worker.live else "live" if worker.live else "away"
-    gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB" for gpu in offers.gpus)
-    models = ", ".join(offers.models)
-    running = f"{len(worker.running)}/{offers.max_jobs}"
-    ram = f"{offers.ram_gib:.1f} GiB"
-    return (
-        worker.name,
-        word(state),
-        ago(worker.last_heard_at, now),
-        running,
-        offers.cores,
-        ram,
-        gpus or "-",
-        models,
-    )

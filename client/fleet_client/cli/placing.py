@@ -1,0 +1,103 @@
+"""Commands about who can run what: explain, workers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from fleet_client.cli.output import emit, facts, heading, print_json, table, word
+from fleet_client.cli.session import Job, Json, Url, ask
+from fleet_client.text import ago
+from fleet_protocol.states import JobStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fleet_protocol.jobs import Explanation, WorkerFit
+    from fleet_protocol.workers import WorkerView
+
+
+def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
+    """Why a job is where it is: in one sentence, worker by worker with the numbers, and how it came there."""
+    answer = ask(url, lambda fleet: fleet.explain(job))
+    if json:
+        print_json(answer)
+        return
+    emit(facts(explanation_facts(answer)))
+    rows = [row for fit in answer.workers for row in fit_rows(fit)]
+    if rows:
+        headings = ("WORKER", "WHY NOT", "ASKED", "OFFERED")
+        emit("", table(headings, rows, fold=("WHY NOT", "ASKED", "OFFERED")))
+    now = datetime.now(UTC)
+    history = [
+        (ago(moment.at, now), moment.kind.replace("_", " "), moment.actor, moment.detail or "")
+        for moment in answer.timeline
+    ]
+    if history:
+        emit(heading("Timeline"), table(("when", "what", "who", "detail"), history, fold=("detail",)))
+
+
+def explanation_facts(answer: Explanation) -> list[tuple[str, Text | str | None]]:
+    waits = answer.status is JobStatus.PENDING
+    return [
+        ("Job", answer.job_id),
+        ("Status", word(answer.status)),
+        ("Waits" if waits else "Why", answer.summary),
+        ("Smallest change", f"{answer.relaxation.message}." if answer.relaxation else None),
+    ]
+
+
+def fit_rows(fit: WorkerFit) -> Iterable[tuple[Text | str, ...]]:
+    """One row a reason, the worker's name on the first."""
+    if not fit.refusals:
+        yield fit.worker, Text("could take it now", style=word("live").style), "", ""
+    for number, why in enumerate(fit.refusals):
+        yield fit.worker if not number else "", why.message, why.required, why.offered
+
+
+def workers(*, url: Url = None, json: Json = False) -> None:
+    """Every worker, what it offers and what it does; below, which jobs failed where."""
+    page = ask(url, lambda fleet: fleet.workers())
+    if json:
+        print_json(page)
+        return
+    now = datetime.now(UTC)
+    rows = [worker_row(worker, now) for worker in page.workers]
+    headings = ("NAME", "STATE", "HEARD", "RUNS", "CORES", "RAM", "GPU", "MODELS")
+    none = "No worker has said hello yet: start one with `fleet-agent run --server URL`."
+    emit(table(headings, rows, fold=("GPU", "MODELS")) if rows else none)
+    if failures := failure_rows(page.workers):
+        columns = ("JOB", "WORKER", "FAILED", "LAST REASON", "TRY")
+        emit("", table(columns, failures, fold=("JOB", "LAST REASON")))
+
+
+def worker_row(worker: WorkerView, now: datetime) -> tuple[Text | str | int, ...]:
+    offers = worker.capability
+    state = "draining" if worker.draining and worker.live else "live" if worker.live else "away"
+    gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB" for gpu in offers.gpus)
+    return (
+        worker.name,
+        word(state),
+        ago(worker.last_heard_at, now),
+        f"{len(worker.running)}/{offers.max_jobs}",
+        offers.cores,
+        f"{offers.ram_gib:.1f} GiB",
+        gpus or "-",
+        ", ".join(offers.models),
+    )
+
+
+def failure_rows(workers: Iterable[WorkerView]) -> list[tuple[str, ...]]:
+    """Job by job where it failed: one that failed everywhere is a bad job, many on one worker a bad machine."""
+    cells = [
+        (failed.name, failed.job_id, worker.name, failed) for worker in workers for failed in worker.failures
+    ]
+    rows: list[tuple[str, ...]] = []
+    last = ""
+    for name, job_id, worker, failed in sorted(cells, key=lambda cell: cell[:3]):
+        job = name if job_id != last else ""
+        rows.append((job, worker, f"{failed.count} x", failed.reason, failed.suggestion or ""))
+        last = job_id
+    return rows
