@@ -15,6 +15,7 @@ from fleet_agent.errors import AgentError
 from fleet_agent.hardware import boot_id, detect
 from fleet_agent.heartbeat import Pace
 from fleet_agent.log_stream import LogStream
+from fleet_agent.process import REAL, Processes
 from fleet_agent.runner import AttemptRun, Surroundings
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.state import AttemptFolder, StateFolder
@@ -42,6 +43,7 @@ class Agent:
         state: StateFolder,
         uplink: Uplink,
         capability: Capability,
+        processes: Processes = REAL,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -81,6 +83,7 @@ class Agent:
             uplink=uplink,
             stream=self._stream,
             pace=self._pace,
+            processes=processes,
         )
 
     async def run(self) -> None:

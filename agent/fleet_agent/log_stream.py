@@ -37,7 +37,6 @@ from fleet_protocol.logs import (
 
 log = structlog.get_logger()
 FRUITLESS_TRIES = 3
-HTTP_POLL_SECONDS = 0.5
 
 
 class Spool:
@@ -219,7 +218,7 @@ class LogStream:
                     await self._uplink.pause(self._uplink.delay(3))
                 except Refused as refusal:
                     self._on_refusal(spool, refusal)
-            await self._rest(HTTP_POLL_SECONDS)
+            await self._rest(self._timing.http_poll)
 
     async def _patch(self, spool: Spool) -> None:
         if spool.durable is None:

@@ -13,7 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_agent import locks
@@ -159,3 +160,14 @@ def start(folder: Path, command: Sequence[str], environment: Mapping[str, str]) 
     finally:
         os.close(lock)
     return Trainer(folder, child)
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How trainers are begun, and found again by a later agent; a simulation has its own."""
+
+    start: Callable[[Path, Sequence[str], Mapping[str, str]], Trainer] = start
+    find: Callable[[Path], Trainer] = Trainer
+
+
+REAL = Processes()

@@ -60,6 +60,7 @@ class Surroundings:
     uplink: Uplink
     stream: LogStream
     pace: Pace
+    processes: process.Processes = process.REAL
 
 
 class AttemptRun:
@@ -77,7 +78,7 @@ class AttemptRun:
         self._hurry = asyncio.Event()
         self.trainer_gone = asyncio.Event()
         self._log = log.bind(job=folder.job.job_id, attempt=folder.attempt)
-        if not begin and not process.Trainer(folder.path).is_alive:
+        if not begin and not around.processes.find(folder.path).is_alive:
             self.trainer_gone.set()
         if folder.stop_order() is not None:  # an earlier agent may have died between the order and the signal
             self._stop.set()
@@ -153,7 +154,7 @@ class AttemptRun:
         return outcome
 
     async def _train(self, spool: Spool) -> Outcome:
-        trainer = process.Trainer(self.folder.path)
+        trainer = self._around.processes.find(self.folder.path)
         if self._begin and not self._stop.is_set():
             self._begin = False
             try:
@@ -174,7 +175,7 @@ class AttemptRun:
         if shutil.which(command[0], path=environment["PATH"]) is None:
             raise FileNotFoundError(f"there is no program {command[0]}")
         self.folder.prepare()
-        trainer = process.start(self.folder.path, command, environment)
+        trainer = self._around.processes.start(self.folder.path, command, environment)
         self._log.info(
             f"training {self.folder.job.name}",
             action="job_started",

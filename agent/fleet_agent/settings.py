@@ -109,6 +109,8 @@ class Timing:
     """How often a growing spool is looked at; part of what a line takes to reach a viewer."""
     log_patience: float = 3.0
     """How long a result waits for its log to arrive; afterwards the log goes on in the background."""
+    http_poll: float = 0.5
+    """The same where logs go by PATCH, a request each time."""
     http_logs: float = 600.0
     """How long logs go by PATCH after the websocket could not be had, before it is tried again."""
     progress: float = 2.0

@@ -10,7 +10,6 @@ from datetime import timedelta
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from sqlalchemy import Engine
 
 from fleet_protocol.plan import ReloadRequest
 from fleet_protocol.version import program_version
@@ -45,12 +44,13 @@ from fleet_server.workers.routes import router as worker_routes
 from fleet_server.workers.service import Workers
 
 
-def create_app(settings: Settings, clock: Clock | None = None, write_engine: Engine | None = None) -> FastAPI:
+def create_app(settings: Settings, clock: Clock | None = None, database: Database | None = None) -> FastAPI:
     """The coordinator as an ASGI application; its database must be at the newest revision already."""
+    clock = clock or SteadyClock()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await _open(settings, clock or SteadyClock(), write_engine)
+        services = await _open(settings, clock, database or Database(settings.url, clock))
         app.state.services = services
         async with asyncio.TaskGroup() as group:
             services.loops = [group.create_task(loop, name=name) for name, loop in _loops(services).items()]
@@ -88,9 +88,8 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-async def _open(settings: Settings, clock: Clock, write_engine: Engine | None) -> Services:
+async def _open(settings: Settings, clock: Clock, database: Database) -> Services:
     """Make every part, take up the state that the database holds, apply the manifest."""
-    database = Database(settings.url, clock, write_engine)
     database.writer.start()
     async with database.read() as connection:
         roster = Roster({worker.worker_id: worker for worker in await connection.run_sync(all_workers)})

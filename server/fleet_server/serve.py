@@ -20,7 +20,8 @@ from fleet_protocol.version import program_version
 from fleet_server import journal
 from fleet_server.activity import FolderInUse, hold_folder, is_active
 from fleet_server.app import create_app
-from fleet_server.database import is_sqlite, writing_engine
+from fleet_server.clock import SteadyClock
+from fleet_server.database import Database, is_sqlite, writing_engine
 from fleet_server.schema import SchemaError, migrate, require_current
 from fleet_server.services import Services
 from fleet_server.settings import Settings
@@ -67,8 +68,9 @@ def run(settings: Settings, fail: Fail) -> None:
     listener = _listen(settings, fail)
     port = listener.getsockname()[1]
     write_note(LocalServer(port, settings.data))
+    clock = SteadyClock()
     config = uvicorn.Config(
-        create_app(settings, write_engine=engine),
+        create_app(settings, clock, Database(settings.url, clock, engine)),
         log_config=None,
         access_log=False,
         ws="websockets-sansio",
