@@ -57,8 +57,11 @@ def back_up(url: str, revision: str) -> Path:
         f"{database.name}.before-{revision}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     )
     engine = writing_engine(url)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM INTO ?", (str(copy),))
+    connection = (
+        engine.raw_connection()
+    )  # VACUUM runs in no transaction, and the engine's connections open one
+    connection.cursor().execute("VACUUM INTO ?", (str(copy),))
+    connection.close()
     engine.dispose()
     return copy
 

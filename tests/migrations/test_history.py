@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from fleet_server.database import writing_engine
-from fleet_server.schema import SchemaError, configuration, current, migrate
+from fleet_server.schema import SchemaError, back_up, configuration, current, migrate
 from fleet_server.tables import metadata
 
 ROWS = {
@@ -123,3 +123,16 @@ def test_what_is_no_database_is_left_alone(file: Path, url: str):
 
 def test_a_path_with_percent_signs(tmp_path: Path):
     migrate(f"sqlite:///{tmp_path}/50%25.sqlite3")
+
+
+def test_a_copy_before_a_migration_is_whole(file: Path, url: str):
+    migrate(url)
+    _fill(file)
+    copy = back_up(url, "0001")
+    assert copy.name.startswith("fleet.sqlite3.before-0001-")
+    assert current(f"sqlite:///{copy}") == current(url)
+    with closing(sqlite3.connect(copy)) as connection:
+        assert [connection.execute(f"select count(*) from {table}").fetchone() for table in ROWS] == [
+            (1,),
+            (1,),
+        ]

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from fleet_server.schema import migrate
+from tests.postgres import Postgres
 from tests.server.coordinator import Coordinator, FakeClock, running
 
 
@@ -27,12 +28,25 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # whoever runs the tests may have a manifest where they stand
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Every test that opens a coordinator runs on both engines."""
+    if request.param == "sqlite":
+        yield "sqlite"
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    with postgres.database() as url:
+        monkeypatch.setenv("FLEET_SERVER_DATABASE_URL", url)
+        yield "postgres"
+
+
 @pytest.fixture
-def data(tmp_path: Path, empty_database: Path) -> Path:
-    """A data folder with an empty database."""
+def data(tmp_path: Path, empty_database: Path, engine: str) -> Path:
+    """A data folder; its database is empty."""
     folder = tmp_path / "data"
     folder.mkdir(mode=0o700)
-    shutil.copy(empty_database, folder / "fleet.sqlite3")
+    if engine == "sqlite":
+        shutil.copy(empty_database, folder / "fleet.sqlite3")
     return folder
 
 

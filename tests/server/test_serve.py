@@ -55,12 +55,14 @@ def test_a_folder_that_cannot_be(tmp_path: Path):
     assert refusal("--data", tmp_path / "file" / "data").endswith("give another with --data")
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_a_database_of_a_newer_version(data: Path):
     with contextlib.closing(sqlite3.connect(data / "fleet.sqlite3")) as connection, connection:
         connection.execute("update alembic_version set version_num = '9999'")
     assert refusal("--data", data).startswith("The database is at revision 9999, which a newer fleet made.")
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_a_file_that_is_no_database(data: Path):
     (data / "fleet.sqlite3").write_bytes(b"no database" * 1000)
     assert "cannot be used as a database" in refusal("--data", data)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ model = "gbt"
 
 
 @contextmanager
-def terminal(*arguments: str, home: Path, **environment: str) -> Iterator[Terminal]:
+def terminal(*arguments: str, home: Path, **environment: Any) -> Iterator[Terminal]:
     opened = Terminal(*arguments, home=home, **environment)
     try:
         yield opened
