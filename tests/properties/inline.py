@@ -1,0 +1,183 @@
+"""The coordinator's own services without a thread, a socket or a pause: each call is over when it returns.
+
+Nothing of the repository is replaced. The writer carries out its transactions where it is asked to, reads use the
+same connection, and a coroutine that never waits is run by being sent once.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, Table, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fleet_protocol.plan import ReloadRequest
+from fleet_server.database import Database, EventRow, Transaction, Writer, _Task, writing_engine
+from fleet_server.jobs.service import Jobs
+from fleet_server.jobs.sweep import Sweep
+from fleet_server.manifest.service import Manifests, Source
+from fleet_server.matching.loop import MatchingLoop
+from fleet_server.settings import Settings
+from fleet_server.tables import metadata
+from fleet_server.workers.flush import Flush
+from fleet_server.workers.queries import all_workers
+from fleet_server.workers.roster import Roster
+from fleet_server.workers.service import Workers
+from tests.server.coordinator import FakeClock
+
+T = TypeVar("T")
+Backup = bytes | dict[Table, list[dict[str, Any]]]
+LEASE, START, HEARTBEAT, SWEEP, LIVE = 100, 40, 30, 5, 60
+"""Seconds; shorter than in real life, in the same order."""
+MAX_LOST, BACKOFF, BACKOFF_CAP = 3, 30, 60
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run what never has to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast(T, done.value)
+    raise AssertionError("it waits for something")
+
+
+class InlineWriter(Writer):
+    """The writer's transactions without its thread."""
+
+    def __init__(self, engine: Engine, clock: FakeClock) -> None:
+        super().__init__(engine, clock)
+        self.connection = engine.connect()
+
+    async def run(self, operation: Callable[[Transaction], T]) -> T:
+        (answer,) = self.together([operation])
+        return answer.result()
+
+    def together(self, operations: Sequence[Callable[[Transaction], T]]) -> list[Future[T]]:
+        """Several operations in one transaction; one that raises makes the writer run each alone."""
+        tasks = [_Task(operation, cast(Any, Future())) for operation in operations]
+        self._write(self.connection, tasks)
+        return [cast(Future[T], task.future) for task in tasks]
+
+    def _answer(
+        self, answers: list[tuple[_Task, Any, Exception | None]], written: list[EventRow]
+    ) -> None:
+        self._deliver(answers, written)
+
+
+class Reader:
+    """What the services use of an asynchronous connection, over the one there is."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def execute(self, statement: Any) -> Any:
+        return self._connection.execute(statement)
+
+    async def scalar(self, statement: Any) -> Any:
+        return self._connection.scalar(statement)
+
+    async def run_sync(self, read: Callable[[Connection], T]) -> T:
+        return read(self._connection)
+
+
+class InlineDatabase(Database):
+    def __init__(self, engine: Engine, clock: FakeClock) -> None:
+        self.writer: InlineWriter = InlineWriter(engine, clock)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        with self.writer.connection.begin():
+            yield cast(AsyncConnection, Reader(self.writer.connection))
+
+
+SOURCES: dict[str, Source] = {}
+
+
+class RememberingManifests(Manifests):
+    """Reading the same texts a hundred thousand times would measure the TOML parser."""
+
+    def _source(self, request: ReloadRequest) -> Source:
+        text = request.toml or ""
+        if text not in SOURCES:
+            SOURCES[text] = super()._source(request)
+        return SOURCES[text]
+
+
+class Stage:
+    """One coordinator's parts over one database; `restart` makes the parts anew, as a new process would."""
+
+    def __init__(self, url: str, folder: Path, model: Path | None = None) -> None:
+        """`model`: a migrated SQLite file to copy into the database, for one in memory."""
+        self.clock = FakeClock()
+        self.engine = writing_engine(url)
+        self.database = InlineDatabase(self.engine, self.clock)
+        if model is not None:
+            with closing(sqlite3.connect(model)) as source:
+                source.backup(self._sqlite())
+        self.stopped: list[str] = []
+        self.settings = Settings(
+            data=folder,
+            stale_after=LEASE,
+            start_deadline=START,
+            heartbeat=HEARTBEAT,
+            sweep=SWEEP,
+            live_after=LIVE,
+            max_lost=MAX_LOST,
+            backoff=BACKOFF,
+            backoff_cap=BACKOFF_CAP,
+        )
+        self.restart()
+
+    @property
+    def connection(self) -> Connection:
+        return self.database.writer.connection
+
+    def _sqlite(self) -> sqlite3.Connection:
+        return cast(sqlite3.Connection, self.connection.connection.driver_connection)
+
+    def restart(self) -> None:
+        """A new process over the same database: whatever was only in memory is gone."""
+        writer = self.database.writer
+        writer._listeners.clear()
+        with self.connection.begin():
+            roster = Roster({worker.worker_id: worker for worker in all_workers(self.connection)})
+        self.roster = roster
+        self.matching = MatchingLoop(writer, self.clock, roster, timedelta(seconds=LEASE))
+        self.workers = Workers(self.database, self.clock, self.settings, roster, self.matching)
+        self.jobs = Jobs(self.database, self.matching, lambda worker, attempt, why: self.stopped.append(attempt))
+        self.manifests = RememberingManifests(self.database, roster, self.matching, None)
+        self.sweep = Sweep(self.database, self.clock, self.settings, roster, self.workers.policy)
+        self.flush = Flush(self.database, self.settings, roster)
+        drive(self.manifests.load_current())
+
+    def backup(self) -> Backup:
+        if self.engine.dialect.name == "sqlite":
+            image = bytearray(self._sqlite().serialize())
+            image[18:20] = b"\1\1"  # the copied file was in WAL mode, which memory cannot be
+            return bytes(image)
+        with self.connection.begin():
+            found = {table: self.connection.execute(select(table)) for table in metadata.sorted_tables}
+            return {table: [dict(row) for row in rows.mappings()] for table, rows in found.items()}
+
+    def restore(self, backup: Backup) -> None:
+        """Put a backup in the place of everything that is there, as an operator would, and start again."""
+        if isinstance(backup, bytes):
+            self._sqlite().deserialize(backup)
+        else:
+            with self.connection.begin():
+                for table in reversed(metadata.sorted_tables):
+                    self.connection.execute(table.delete())
+                for table, rows in backup.items():
+                    if rows:
+                        self.connection.execute(insert(table), rows)
+        self.restart()
+
+    def close(self) -> None:
+        self.connection.close()
+        self.engine.dispose()
