@@ -14,11 +14,12 @@ from fleet_agent.claims import Claims, Slots
 from fleet_agent.errors import AgentError
 from fleet_agent.hardware import boot_id, detect
 from fleet_agent.heartbeat import Pace
+from fleet_agent.limits import Clock, since_boot
 from fleet_agent.log_stream import LogStream
 from fleet_agent.process import REAL, Processes
 from fleet_agent.runner import AttemptRun, Surroundings
 from fleet_agent.settings import Settings, Timing
-from fleet_agent.state import AttemptFolder, StateFolder
+from fleet_agent.state import AttemptFolder, StateFolder, StopOrder
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.capability import Capability
 from fleet_protocol.errors import Code
@@ -44,6 +45,7 @@ class Agent:
         uplink: Uplink,
         capability: Capability,
         processes: Processes = REAL,
+        clock: Clock = since_boot,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -84,6 +86,7 @@ class Agent:
             stream=self._stream,
             pace=self._pace,
             processes=processes,
+            clock=clock,
         )
 
     async def run(self) -> None:
@@ -146,7 +149,7 @@ class Agent:
         """End every trainer, then hand in what can be; the rest waits in the state folder."""
         runs = list(self._runs.values())
         for run in runs:
-            run.stop(ReleaseReason.DRAINED, "the agent was asked to go away")
+            run.stop(StopOrder(reason=ReleaseReason.DRAINED, detail="the agent was asked to go away"))
         await self._patiently(self._claims.give_back())
         for run in runs:
             await run.trainer_gone.wait()
@@ -214,7 +217,7 @@ class Agent:
 
     def _on_stop(self, attempt: AttemptId, why: str) -> None:
         if run := self._runs.get(attempt):
-            run.stop(ReleaseReason.STOPPED, why)
+            run.stop_as_told(why)
 
 
 async def run_agent(settings: Settings, timing: Timing) -> None:

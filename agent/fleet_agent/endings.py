@@ -87,7 +87,7 @@ def _signal_name(status: int) -> str | None:
 
 def is_release(status: int | None, order: StopOrder | None) -> bool:
     """True when the attempt is given back instead of being judged: it was told to stop, and did."""
-    if order is None:
+    if order is None or order.is_timeout:
         return False
     if (
         order.reason is ReleaseReason.DRAINED

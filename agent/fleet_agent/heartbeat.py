@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from fleet_agent.limits import Limits
 from fleet_agent.progress import ProgressTail
 from fleet_agent.uplink import Refused, Uplink
 from fleet_protocol.ids import JobId
@@ -44,6 +45,7 @@ class Heartbeat:
         body: HeartbeatRequest,
         progress: ProgressTail,
         *,
+        limits: Limits,
         on_stop: Callable[[str], None],
     ) -> None:
         self._uplink = uplink
@@ -51,6 +53,7 @@ class Heartbeat:
         self._job = job
         self._body = body
         self._progress = progress
+        self._limits = limits
         self._on_stop = on_stop
         self._is_alarmed = False
 
@@ -76,7 +79,10 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         body = self._body.model_copy(update={"progress": self._progress.latest})
+        sent = self._limits.clock()
         answer = await self._uplink.heartbeat(self._job, body)
+        if answer.verdict is Verdict.CONTINUE:
+            self._limits.renew(sent, answer.lease_seconds)
         if answer.verdict is Verdict.STOP:
             self._on_stop(answer.why or "the coordinator asked for it")
         is_unknown = answer.verdict is Verdict.UNKNOWN

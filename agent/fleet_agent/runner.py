@@ -18,14 +18,16 @@ import structlog
 from pydantic import ValidationError
 
 from fleet_agent import endings, process
-from fleet_agent.bundle import Bundle, NotBundled, make_bundle
+from fleet_agent.bundle import Bundle, make_bundle
 from fleet_agent.environment import trainer_command, trainer_environment
 from fleet_agent.heartbeat import Heartbeat, Pace
+from fleet_agent.limits import Clock, Limits, since_boot
 from fleet_agent.log_stream import LogStream, Spool
 from fleet_agent.progress import ProgressTail
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.state import AttemptFolder, Outcome, StopOrder
 from fleet_agent.uplink import Refused, Uplink
+from fleet_protocol.archive import NotArchived
 from fleet_protocol.capability import Capability
 from fleet_protocol.errors import Code
 from fleet_protocol.ids import WorkerId
@@ -61,6 +63,7 @@ class Surroundings:
     stream: LogStream
     pace: Pace
     processes: process.Processes = process.REAL
+    clock: Clock = since_boot
 
 
 class AttemptRun:
@@ -77,6 +80,7 @@ class AttemptRun:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self.trainer_gone = asyncio.Event()
+        self._limits = Limits(folder, around.clock, around.settings.grace)
         self._log = log.bind(job=folder.job.job_id, attempt=folder.attempt)
         if not begin and not around.processes.find(folder.path).is_alive:
             self.trainer_gone.set()
@@ -87,13 +91,18 @@ class AttemptRun:
     def is_training(self) -> bool:
         return not self.trainer_gone.is_set()
 
-    def stop(self, reason: ReleaseReason, detail: str) -> None:
-        """Ask the trainer to end. The first reason stands."""
+    def stop(self, order: StopOrder) -> None:
+        """Ask the trainer to end. The first order stands."""
         if self.is_training and not self._stop.is_set():
-            self._log.info(f"stopping {self.folder.job.name}: {detail}", action="job_stopping", reason=reason)
+            self._log.info(
+                f"stopping {self.folder.job.name}: {order.detail}", action="job_stopping", reason=order.reason
+            )
             with contextlib.suppress(OSError):  # a full disk must not keep a trainer from being stopped
-                self.folder.note_stop(StopOrder(reason=reason, detail=detail))
+                self.folder.note_stop(order)
             self._stop.set()
+
+    def stop_as_told(self, why: str) -> None:
+        self.stop(StopOrder(reason=ReleaseReason.STOPPED, detail=why))
 
     def hurry(self) -> None:
         """No more grace: SIGKILL."""
@@ -130,7 +139,8 @@ class AttemptRun:
             self.folder.job.job_id,
             HeartbeatRequest(worker=around.worker, attempt=self.folder.attempt),
             ProgressTail(self.folder["events.jsonl"]),
-            on_stop=lambda why: self.stop(ReleaseReason.STOPPED, why),
+            limits=self._limits,
+            on_stop=self.stop_as_told,
         )
 
     # The trainer
@@ -155,8 +165,10 @@ class AttemptRun:
 
     async def _train(self, spool: Spool) -> Outcome:
         trainer = self._around.processes.find(self.folder.path)
-        if self._begin and not self._stop.is_set():
-            self._begin = False
+        begin, self._begin = self._begin and not self._stop.is_set(), False
+        if begin and self.folder.job.exclusive:
+            begin = await self._is_ours()
+        if begin:
             try:
                 trainer = self._start()
             except OSError as error:
@@ -168,6 +180,17 @@ class AttemptRun:
         self._around.stream.close(spool)
         return await self._judge(trainer.exit_status)
 
+    async def _is_ours(self) -> bool:
+        """True once the coordinator took the start, without which it soon hands a claim on. False if stopped first."""
+        sent = self._around.clock()
+        async with asyncio.TaskGroup() as group:
+            asking, stopped = group.create_task(self._tell_start()), group.create_task(self._stop.wait())
+            await asyncio.wait([asking, stopped], return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel()
+            stopped.cancel()
+        self._limits.renew(sent)
+        return not asking.cancelled() and asking.result()
+
     def _start(self) -> process.Trainer:
         settings = self._around.settings
         command = trainer_command(settings)
@@ -175,6 +198,7 @@ class AttemptRun:
         if shutil.which(command[0], path=environment["PATH"]) is None:
             raise FileNotFoundError(f"there is no program {command[0]}")
         self.folder.prepare()
+        self._limits.begin()
         trainer = self._around.processes.start(self.folder.path, command, environment)
         self._log.info(
             f"training {self.folder.job.name}",
@@ -187,28 +211,39 @@ class AttemptRun:
     async def _watch(self, trainer: process.Trainer) -> None:
         async with asyncio.TaskGroup() as group:
             telling, obeying = group.create_task(self._tell_start()), group.create_task(self._obey(trainer))
+            minding = group.create_task(self._mind_limits())
             await trainer.ended()
             if not self._around.uplink.is_away:  # a job may end before anybody heard of its start
                 await asyncio.wait([telling], timeout=START_PATIENCE_SECONDS)
             telling.cancel()
             obeying.cancel()
+            minding.cancel()
 
-    async def _tell_start(self) -> None:
+    async def _tell_start(self) -> bool:
+        """Until it is answered; whether the coordinator took it."""
         body = StartRequest(worker=self._around.worker, attempt=self.folder.attempt)
-        uplink = self._around.uplink
+        uplink, job = self._around.uplink, self.folder.job
         try:
-            await uplink.persist(
-                "tell that a job started", lambda: uplink.start(self.folder.job.job_id, body)
-            )
+            await uplink.persist("tell that a job started", lambda: uplink.start(job.job_id, body))
         except Refused as refusal:
             if refusal.problem.code in SUPERSEDED:
-                self.stop(ReleaseReason.STOPPED, str(refusal))
+                self.stop_as_told(str(refusal))
             else:
-                self._log.error(f"the start was refused, training goes on: {refusal}", action="start_refused")
+                self._log.error(f"the start was refused: {refusal}", action="start_refused")
+            return False
+        return True
 
     async def _obey(self, trainer: process.Trainer) -> None:
         await self._stop.wait()
         await trainer.stop(self._around.settings.grace, self._hurry)
+
+    async def _mind_limits(self) -> None:
+        while self._limits.exist:
+            if order := self._limits.overdue():
+                self.stop(order)
+            if self._limits.is_out_of_lease:
+                self.hurry()
+            await asyncio.sleep(self._limits.look_seconds)
 
     # Its result
 
@@ -218,6 +253,8 @@ class AttemptRun:
             return self._released(order.reason, order.detail)
         if status == endings.DONE:
             return await self._completed()
+        if order is not None and order.is_timeout:
+            return self._failed(FailureKind.ERROR, order.detail, status)
         rebooted = self.folder.record.boot_id != self._around.boot_id
         return self._failed(
             *endings.failure(status, endings.read_tail(self.folder["log"]), rebooted=rebooted), status
@@ -226,7 +263,7 @@ class AttemptRun:
     async def _completed(self) -> Outcome:
         try:
             bundle = await self._upload()
-        except NotBundled as error:
+        except NotArchived as error:
             return self._failed(
                 FailureKind.ERROR, f"the output cannot become an artifact: {error}", endings.DONE
             )

@@ -2,7 +2,8 @@
 
 STATE/  lock, worker (its UUID), claim (an id sent but not answered yet)
   attempts/UUID/  attempt.json, job.json (what the trainer reads), log, lock, pid, exit, work/, output/,
-                  checkpoint/, tmp/, events.jsonl, stop.json, result.json (owed), reported (it was taken)
+                  checkpoint/, tmp/, events.jsonl, times.json, stop.json, result.json (owed),
+                  reported (it was taken)
   kept/UUID/      attempts that the coordinator does not know: a result is never thrown away on its word
 """
 
@@ -39,6 +40,7 @@ class Record(BaseModel):
     attempt: AttemptId
     number: int
     boot_id: str | None
+    lease_seconds: float = 600.0
 
 
 class StopOrder(BaseModel):
@@ -48,6 +50,18 @@ class StopOrder(BaseModel):
 
     reason: ReleaseReason
     detail: str
+    is_timeout: bool = False
+    """The attempt's own fault, and reported as an error."""
+
+
+class Times(BaseModel):
+    """times.json: when the trainer began and was last known to the coordinator, as `limits.since_boot` counts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    began: float
+    heard: float
+    lease_seconds: float
 
 
 class Owed(BaseModel):
@@ -125,6 +139,15 @@ class AttemptFolder:
     def note_stop(self, order: StopOrder) -> None:
         if not self["stop.json"].exists():
             write_durably(self["stop.json"], order.model_dump_json())
+
+    def times(self) -> Times | None:
+        return _read(Times, self["times.json"])
+
+    def note_times(self, times: Times) -> None:
+        """Whole whenever it is read, but not synced: a trainer does not outlive its machine either."""
+        draft = self["times.json.tmp"]
+        draft.write_text(times.model_dump_json())
+        draft.replace(self["times.json"])
 
     def owed(self) -> Outcome | None:
         owed = _read(Owed, self["result.json"])
@@ -217,7 +240,13 @@ class StateFolder:
         if _read(Record, path / "attempt.json") is not None:
             return None
         path.mkdir(mode=0o700, exist_ok=True)
-        record = Record(job=answer.job, attempt=answer.attempt, number=answer.number, boot_id=boot)
+        record = Record(
+            job=answer.job,
+            attempt=answer.attempt,
+            number=answer.number,
+            boot_id=boot,
+            lease_seconds=answer.lease_seconds,
+        )
         # Not by a draft and a rename, which would cost a job's start another sync: a torn record is no record,
         # and then the claim's id, still on disk, brings the same answer again.
         _write_synced(path / "attempt.json", record.model_dump_json())

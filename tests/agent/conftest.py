@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.agent import Agent
+from fleet_agent.limits import Clock, since_boot
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Uplink
@@ -63,6 +64,7 @@ class Bench:
         self.coordinator = coordinator
         self.settings = Settings(server=coordinator.url, state=folder / "state", name="tester", grace=10.0)
         self.timing = QUICK
+        self.clock: Clock = since_boot
 
     def set(self, **changes: object) -> None:
         self.settings = dataclasses.replace(self.settings, **changes)  # type: ignore[arg-type]  # any field may be given
@@ -72,7 +74,9 @@ class Bench:
         """A running agent. It is drained at the end, or just disappears as a killed process does."""
         state = StateFolder(self.settings.state)
         uplink = Uplink(self.coordinator.url, lambda: TOKEN, retry_ceiling=self.timing.retry_ceiling)
-        agent = Agent(self.settings, self.timing, state=state, uplink=uplink, capability=CAPABILITY)
+        agent = Agent(
+            self.settings, self.timing, state=state, uplink=uplink, capability=CAPABILITY, clock=self.clock
+        )
         running = asyncio.create_task(agent.run())
         try:
             yield agent

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from backports.zstd import ZstdFile
 
-from fleet_agent.bundle import NotBundled, make_bundle
+from fleet_agent.bundle import make_bundle
+from fleet_protocol.archive import NotArchived
 
 EXPECTED = "7daf92cdf7ccf47051add433fd50a4b527247649bd0de0cfcfa5ca553ded8689"
 
@@ -65,7 +66,7 @@ def test_its_bytes_are_fixed_for_ever(tmp_path: Path) -> None:
 def test_links_and_special_files_are_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     (tmp_path / "out").mkdir()
     make(tmp_path / "out" / "odd")
-    with pytest.raises(NotBundled, match="odd is a link or special file"):
+    with pytest.raises(NotArchived, match="odd is a link or special file"):
         make_bundle(tmp_path / "out", tmp_path / "bundle")
 
 
@@ -73,5 +74,5 @@ def test_a_name_that_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "out" / ("d" * 200)
     folder.mkdir(parents=True)
     (folder / ("f" * 200)).touch()
-    with pytest.raises(NotBundled, match="does not fit"):
+    with pytest.raises(NotArchived, match="does not fit"):
         make_bundle(tmp_path / "out", tmp_path / "bundle")
