@@ -6,21 +6,24 @@ same connection, and a coroutine that never waits is run by being sent once.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, Table, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from fleet_protocol.ids import AttemptId
 from fleet_protocol.plan import ReloadRequest
 from fleet_server.database import Database, EventRow, Transaction, Writer, _Task, writing_engine
 from fleet_server.jobs.service import Jobs
 from fleet_server.jobs.sweep import Sweep
+from fleet_server.logs.store import LogStore
 from fleet_server.manifest.service import Manifests, Source
 from fleet_server.matching.loop import MatchingLoop
 from fleet_server.settings import Settings
@@ -64,9 +67,7 @@ class InlineWriter(Writer):
         self._write(self.connection, tasks)
         return [cast(Future[T], task.future) for task in tasks]
 
-    def _answer(
-        self, answers: list[tuple[_Task, Any, Exception | None]], written: list[EventRow]
-    ) -> None:
+    def _answer(self, answers: list[tuple[_Task, Any, Exception | None]], written: list[EventRow]) -> None:
         self._deliver(answers, written)
 
 
@@ -115,6 +116,7 @@ class Stage:
     def __init__(self, url: str, folder: Path, model: Path | None = None) -> None:
         """`model`: a migrated SQLite file to copy into the database, for one in memory."""
         self.clock = FakeClock()
+        self.loop = asyncio.new_event_loop()
         self.engine = writing_engine(url)
         self.database = InlineDatabase(self.engine, self.clock)
         if model is not None:
@@ -150,11 +152,30 @@ class Stage:
         self.roster = roster
         self.matching = MatchingLoop(writer, self.clock, roster, timedelta(seconds=LEASE))
         self.workers = Workers(self.database, self.clock, self.settings, roster, self.matching)
-        self.jobs = Jobs(self.database, self.matching, lambda worker, attempt, why: self.stopped.append(attempt))
+        self.jobs = Jobs(
+            self.database, self.matching, lambda worker, attempt, why: self.stopped.append(attempt)
+        )
         self.manifests = RememberingManifests(self.database, roster, self.matching, None)
         self.sweep = Sweep(self.database, self.clock, self.settings, roster, self.workers.policy)
         self.flush = Flush(self.database, self.settings, roster)
         drive(self.manifests.load_current())
+        self.logs = LogStore(self.settings.data / "logs")
+
+    def appended(self, attempt: AttemptId, offset: int, data: bytes) -> int:
+        """The one append rule; its file work is in a thread, so this one thing has to wait."""
+        return self.loop.run_until_complete(self.logs.append(attempt, offset, data))
+
+    def fetch(self, query: str) -> list[tuple[Any, ...]]:
+        """What the driver itself reads: half of a history's work is looking at what it did."""
+        if self.engine.dialect.name == "sqlite":
+            return self._sqlite().execute(query).fetchall()
+        with self.connection.begin():
+            return [tuple(row) for row in self.connection.exec_driver_sql(query)]
+
+    @staticmethod
+    def time(raw: str | datetime | None) -> datetime | None:
+        """A time as `fetch` reads it."""
+        return datetime.fromisoformat(raw).replace(tzinfo=UTC) if isinstance(raw, str) else raw
 
     def backup(self) -> Backup:
         if self.engine.dialect.name == "sqlite":
@@ -179,5 +200,7 @@ class Stage:
         self.restart()
 
     def close(self) -> None:
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
         self.connection.close()
         self.engine.dispose()

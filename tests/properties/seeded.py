@@ -1,8 +1,9 @@
-"""Histories from a seed, without Hypothesis: the same steps at full speed. The seed is all it takes to see one again."""
+"""Histories from a seed, without Hypothesis: the same steps at full speed, and again from the seed alone."""
 
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,7 +15,7 @@ from tests.server.coordinator import FakeClock
 
 T = TypeVar("T")
 STEPS = 24
-SETTLED = 5
+SETTLED = 10
 """One history in so many ends with the faults, and must come to rest."""
 
 
@@ -37,6 +38,7 @@ def furnish(stage: Stage) -> Backup:
 
 
 def begin_again(stage: Stage, beginning: Backup) -> None:
+    shutil.rmtree(stage.settings.data / "logs", ignore_errors=True)
     stage.clock._now = FakeClock().now()
     stage.restore(beginning)
 
