@@ -174,6 +174,8 @@ class WorkerFit(Answer):
 
     worker: str
     refusals: tuple[Refusal, ...] = ()
+    kept: str | None = None
+    """Why it is passed over although it fits: a preference for another worker, which lasts only so long."""
 
 
 class Relaxation(Answer):

@@ -1,7 +1,7 @@
 """The coordinator's refusals. Each class carries its code and status; its docstring is the default message.
 
 Refusal
-├── NotAuthenticated, NotPermitted, WrongHost, WrongOrigin
+├── Malformed, NotAuthenticated, NotPermitted, WrongHost, WrongOrigin
 ├── UnknownJob, AmbiguousJob, UnknownAttempt, UnknownWorker, UnknownArtifact
 ├── WrongState, StaleAttempt, ArtifactMissing
 ├── NameTaken, DuplicateIdentity, ProtocolTooOld
@@ -48,6 +48,12 @@ class Refusal(Exception):
             errors=self.items,
             current=self.current,
         )
+
+
+class Malformed(Refusal):
+    """The request does not have the form it should have."""
+
+    status = 422
 
 
 class NotAuthenticated(Refusal):

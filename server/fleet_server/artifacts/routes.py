@@ -13,7 +13,7 @@ from fleet_protocol.jobs import ArtifactPage
 from fleet_protocol.workers import UploadAnswer
 from fleet_server.access.guard import GuardedRoute
 from fleet_server.artifacts.service import Part
-from fleet_server.errors import Refusal
+from fleet_server.errors import Malformed
 from fleet_server.services import Use
 
 router = APIRouter(prefix="/v1", tags=["artifacts"], route_class=GuardedRoute)
@@ -40,11 +40,11 @@ async def upload_artifact(
 def _part(content_range: str | None, content_length: str | None) -> Part:
     if content_range is None:
         if content_length is None or not content_length.isdecimal():
-            raise Refusal("An upload needs Content-Length, or Content-Range where it goes on.")
+            raise Malformed("An upload needs Content-Length, or Content-Range where it goes on.")
         return Part(0, int(content_length))
     match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", content_range)
     if match is None or not int(match[1]) <= int(match[2]) + 1 <= int(match[3]):
-        raise Refusal(
+        raise Malformed(
             "Content-Range must be `bytes START-END/TOTAL`, with END counted from 0 and inside TOTAL."
         )
     return Part(int(match[1]), int(match[3]))

@@ -14,7 +14,7 @@ from fleet_protocol.errors import ProblemItem
 from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.jobs import JobQuery
 from fleet_protocol.states import AttemptStatus, JobStatus
-from fleet_server.errors import AmbiguousJob, Refusal, UnknownAttempt, UnknownJob
+from fleet_server.errors import AmbiguousJob, Malformed, UnknownAttempt, UnknownJob
 from fleet_server.jobs.model import Attempt, Job, attempt_from, job_from
 from fleet_server.tables import Utc, attempts, jobs
 
@@ -155,5 +155,5 @@ def _decode(cursor: str, column: Any) -> tuple[Any, str]:
         if name != column.name or not isinstance(value, kind) or len(str(plain)) > 1000:
             raise ValueError(name)
     except (ValueError, TypeError):
-        raise Refusal("The cursor is not one that this coordinator gave; start the list anew.") from None
+        raise Malformed("The cursor is not one that this coordinator gave; start the list anew.") from None
     return value, str(job_id)

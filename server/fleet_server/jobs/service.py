@@ -27,6 +27,7 @@ from fleet_server.jobs import queries, transitions
 from fleet_server.jobs.model import Job, code_of
 from fleet_server.jobs.record import apply
 from fleet_server.jobs.transitions import Change
+from fleet_server.matching.assign import Candidate, kept_for_another
 from fleet_server.matching.fits import Offer, demand_of, fits, why_waiting
 from fleet_server.matching.loop import MatchingLoop
 from fleet_server.matching.relax import relaxation
@@ -70,12 +71,14 @@ class Jobs:
             job = await queries.find_job(connection, reference)
             offers = await connection.run_sync(self.matching.offers)
             timeline = await moments(connection, job.job_id)
-        demand = demand_of(job.specification)
+            candidate = await connection.run_sync(lambda sync: self.matching.candidate(sync, job))
+        demand = candidate.demand
+        workers = [_fit(candidate, offer, offers, self.matching.now()) for offer in offers]
         return Explanation(
             job_id=job.job_id,
             status=job.status,
-            summary=_summary(job, offers),
-            workers=tuple(WorkerFit(worker=offer.name, refusals=fits(demand, offer)) for offer in offers),
+            summary=_summary(job, offers, workers),
+            workers=tuple(workers),
             relaxation=relaxation(demand, offers) if job.status is JobStatus.PENDING else None,
             timeline=timeline,
         )
@@ -152,9 +155,18 @@ def _pending_reason(job: Job, waits: str | None) -> str | None:
     return "; ".join([*own, *([waits] if waits else [])]) or None
 
 
-def _summary(job: Job, offers: list[Offer]) -> str:
+def _fit(job: Candidate, offer: Offer, everybody: list[Offer], now: datetime) -> WorkerFit:
+    refusals = fits(job.demand, offer)
+    kept = None if refusals else kept_for_another(job, offer, everybody, now)
+    return WorkerFit(worker=offer.name, refusals=refusals, kept=kept)
+
+
+def _summary(job: Job, offers: list[Offer], workers: list[WorkerFit]) -> str:
     if job.status is JobStatus.PENDING:
         waits = why_waiting(demand_of(job.specification), offers)
+        able = [fit for fit in workers if not fit.refusals]
+        if able and all(fit.kept for fit in able):
+            waits = "; ".join(f"{fit.worker}: {fit.kept}" for fit in able)
         return _pending_reason(job, waits) or "it is next in line for a worker that fits"
     if job.status.is_active:
         return f"{job.status} on {job.worker}"

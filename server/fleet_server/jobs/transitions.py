@@ -308,7 +308,6 @@ def _again(job: Job, now: datetime, reason: str, wait: timedelta, avoid: WorkerI
         job,
         status=JobStatus.PENDING,
         reason=reason,
-        queued_at=now,
         not_before=now + wait if wait else None,
         avoid_worker_id=avoid,
         started_at=None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from fleet_protocol.ids import JobId, WorkerId
+from fleet_protocol.wire import rfc3339
 from fleet_server.matching.fits import Demand, Offer, can_ever, fits, uses_cuda
 
 
@@ -22,6 +23,11 @@ class Candidate:
     avoid: WorkerId | None = None
 
     @property
+    def kept_until(self) -> datetime:
+        """Until when a job that prefers CUDA waits for it; requeueing alone starts the wait anew."""
+        return self.queued_at + self.prefer_wait
+
+    @property
     def order(self) -> tuple[int, datetime, str]:
         return (-self.priority, self.queued_at, self.job_id)
 
@@ -34,40 +40,46 @@ def assign(
     Order of jobs: priority (high first), time queued, id. A job that fits nobody who waits blocks nobody behind
     it. Among the waiting workers that fit: higher host priority, then the tightest fit, then the name.
     """
-    free = {offer.worker_id: offer for offer in waiting}
-    pairs: list[tuple[JobId, WorkerId]] = []
+    ranked = sorted(waiting, key=_tightness)
+    able: dict[Demand, list[Offer]] = {}  # asked once for all jobs of a kind
+    pairs: dict[WorkerId, JobId] = {}
     for job in sorted(candidates, key=lambda candidate: candidate.order):
-        able = [
-            offer
-            for offer in free.values()
-            if not fits(job.demand, offer) and not _better_elsewhere(job, offer, everybody, now)
-        ]
-        if able:
-            chosen = min(able, key=_tightness)
-            pairs.append((job.job_id, chosen.worker_id))
-            del free[chosen.worker_id]
-        if not free:
+        if job.demand not in able:
+            able[job.demand] = [offer for offer in ranked if not fits(job.demand, offer)]
+        for offer in able[job.demand]:
+            if offer.worker_id not in pairs and not kept_for_another(job, offer, everybody, now):
+                pairs[offer.worker_id] = job.job_id
+                break
+        if len(pairs) == len(ranked):
             break
-    return pairs
+    return [(job, worker) for worker, job in pairs.items()]
 
 
 def _tightness(offer: Offer) -> tuple[int, float, float, int, str]:
     return (-offer.policy.priority, max(offer.free_vram, default=0.0), offer.ram_gib, offer.cores, offer.name)
 
 
-def _better_elsewhere(job: Candidate, offer: Offer, everybody: Sequence[Offer], now: datetime) -> bool:
-    """A preference that holds this pair back; never a bar, since it lasts only while there is an alternative."""
+def kept_for_another(job: Candidate, offer: Offer, everybody: Sequence[Offer], now: datetime) -> str | None:
+    """Why a worker that could take a job is passed over; never a bar, since it lasts only while there is better."""
+    needs = job.demand.needs
+    if job.avoid != offer.worker_id and not needs.prefer_cuda:
+        return None
     others = [
         other
         for other in everybody
         if other.live and not other.draining and other.worker_id != offer.worker_id
     ]
     if job.avoid == offer.worker_id:
-        return any(not fits(job.demand, other) for other in others)
-    needs = job.demand.needs
-    if not needs.prefer_cuda or uses_cuda(needs, offer.capability) or now - job.queued_at > job.prefer_wait:
-        return False
-    return any(uses_cuda(needs, other.capability) and not can_ever(job.demand, other) for other in others)
+        better = [other.name for other in others if not fits(job.demand, other)]
+        return f"it ended badly here last; {', '.join(better)} could take it now" if better else None
+    if not needs.prefer_cuda or uses_cuda(needs, offer.capability) or now >= job.kept_until:
+        return None
+    better = [
+        other.name
+        for other in others
+        if uses_cuda(needs, other.capability) and not can_ever(job.demand, other)
+    ]
+    return f"kept for CUDA on {', '.join(better)} until {rfc3339(job.kept_until)}" if better else None
 
 
 def heads_wanted(digests: Mapping[str, Demand], waiting: Sequence[Offer]) -> dict[str, int]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from fleet_protocol.capability import Capability
 from fleet_protocol.ids import WorkerId
@@ -29,7 +30,7 @@ class Demand:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Offer:
     """A worker as the matching sees it: what it has, what its host allows, what it is doing."""
 
@@ -42,15 +43,15 @@ class Offer:
     held: tuple[Demand, ...] = ()
     """What it is training already; reserved until it ends."""
 
-    @property
+    @cached_property
     def cores(self) -> int:
         return self.capability.cores - sum(demand.needs.min_cores for demand in self.held)
 
-    @property
+    @cached_property
     def ram_gib(self) -> float:
         return self.capability.ram_gib - sum(demand.needs.min_ram_gib for demand in self.held)
 
-    @property
+    @cached_property
     def free_vram(self) -> tuple[float, ...]:
         """VRAM of each CUDA device that nothing holds, in GiB, ascending. Held jobs took the tightest that fit."""
         free = sorted(gpu.vram_gib for gpu in self.capability.cuda_gpus)

@@ -184,10 +184,12 @@ class MatchingLoop:
             for digest, count in wanted.items()
             for job in queries.heads(tx.connection, digest, tx.now, count + SPARE_HEADS)
         }
-        candidates = [self._candidate(job) for job in heads.values()]
+        candidates = [self.candidate(tx.connection, job) for job in heads.values()]
         pairs = assign(candidates, waiting, list(everybody.values()), tx.now)
         self._hand_out(tx, [(heads[job], asking[worker]) for job, worker in pairs], outcome)
-        outcome.next_ready = queries.next_ready(tx.connection, tx.now)
+        kept = (job.kept_until for job in candidates if job.demand.needs.prefer_cuda)
+        due = [queries.next_ready(tx.connection, tx.now), *(until for until in kept if until > tx.now)]
+        outcome.next_ready = min(filter(None, due), default=None)
         return outcome
 
     def _replay(self, tx: Transaction, batch: Sequence[Waiting], outcome: Outcome) -> None:
@@ -230,9 +232,9 @@ class MatchingLoop:
             lease_seconds=float(job.spec["lease"] or self._lease.total_seconds()),
         )
 
-    def _candidate(self, job: Job) -> Candidate:
+    def candidate(self, connection: Connection, job: Job) -> Candidate:
         patience = timedelta(seconds=float(job.spec["prefer_wait"]))
-        demand = self._kinds[job.needs_digest]
+        demand = self._demand(connection, job.needs_digest)
         return Candidate(job.job_id, demand, job.priority, job.queued_at, patience, job.avoid_worker_id)
 
     def _demands(self, tx: Transaction) -> dict[str, Demand]:
@@ -250,8 +252,8 @@ class MatchingLoop:
     def offers(self, connection: Connection) -> list[Offer]:
         """Everybody as the matching sees them, with what they hold."""
         held: dict[WorkerId, list[Demand]] = defaultdict(list)
-        for worker, digest in queries.held_kinds(connection):
-            held[worker].append(self._demand(connection, digest))
+        for worker, digest, count in queries.held_kinds(connection):
+            held[worker] += [self._demand(connection, digest)] * count
         return [
             Offer(
                 worker_id=worker.worker_id,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from fleet_protocol.ids import WorkerId
 from fleet_protocol.states import JobStatus
@@ -62,12 +62,15 @@ def next_ready(connection: Connection, now: datetime) -> datetime | None:
     return ready
 
 
-def held_kinds(connection: Connection) -> list[tuple[WorkerId, str]]:
-    """Worker and kind of demand of every attempt that holds a lease."""
-    statement = select(attempts.c.worker_id, jobs.c.needs_digest).join(
-        jobs, jobs.c.attempt == attempts.c.attempt
-    )
-    return list(connection.execute(statement.where(attempts.c.status.in_(OPEN))).all())
+def held_kinds(connection: Connection) -> list[tuple[WorkerId, str, int]]:
+    """What each worker trains: the kinds of demand of the attempts that hold a lease, and how many of each."""
+    columns = (attempts.c.worker_id, jobs.c.needs_digest)
+    # The id is what the index has; without it every look at the workers would read the whole queue.
+    same = and_(jobs.c.job_id == attempts.c.job_id, jobs.c.attempt == attempts.c.attempt)
+    statement = select(*columns, func.count()).join(jobs, same).where(attempts.c.status.in_(OPEN))
+    return [
+        (worker, digest, count) for worker, digest, count in connection.execute(statement.group_by(*columns))
+    ]
 
 
 def attempts_by_claim(connection: Connection, claims: Sequence[str]) -> dict[str, Attempt]:
