@@ -75,6 +75,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_jobs")),
     )
     op.create_index("ix_jobs_name", "jobs", ["name"])
+    waits = sa.text("not_before IS NOT NULL")
+    op.create_index("ix_jobs_not_before", "jobs", ["not_before"], sqlite_where=waits, postgresql_where=waits)
     op.create_index(
         "ix_jobs_ready",
         "jobs",
@@ -165,6 +167,7 @@ def downgrade() -> None:
     op.drop_table("workers")
     op.drop_table("manifests")
     op.drop_index("ix_jobs_ready", "jobs")
+    op.drop_index("ix_jobs_not_before", "jobs")
     op.drop_index("ix_jobs_name", "jobs")
 
     op.drop_table("jobs")
