@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 
 from fleet_protocol.errors import PROBLEM_JSON, Code, Problem, ProblemItem
 from fleet_server.errors import NotAuthenticated, Refusal
@@ -31,6 +31,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(WebSocketRequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _internal)
 
 
@@ -70,6 +71,11 @@ async def _http(_: HTTPConnection, error: Exception) -> Response:
         title=code.replace("_", " "), status=error.status_code, detail=str(error.detail), code=code
     )
     return render(problem, dict(error.headers) if error.headers else None)
+
+
+async def _gone(_: HTTPConnection, __: Exception) -> Response:
+    """A caller that went away in the middle of its body: nobody's failure, and nobody reads this answer."""
+    return Response(status_code=400)
 
 
 async def _internal(request: Request, error: Exception) -> Response:
