@@ -1,0 +1,104 @@
+"""One worker's machine: its disk and its trainers stay, its agent comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from fleet_agent.agent import Agent
+from fleet_agent.settings import Settings, Timing
+from fleet_agent.state import StateFolder
+from fleet_agent.uplink import Uplink
+from fleet_protocol.capability import Capability
+from tests.simulation.coordinator import URL
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.network import Seen, Wire
+from tests.simulation.trainers import Trainers
+
+TIMING = Timing(log_poll=5.0, http_poll=5.0, progress=30.0)
+
+
+class Machine:
+    def __init__(
+        self,
+        folder: Path,
+        token: str,
+        capability: Capability,
+        *,
+        wire: Wire,
+        trainers: Trainers,
+        seen: Seen,
+        loop: VirtualLoop,
+    ) -> None:
+        self.name = capability.hostname
+        self.settings = Settings(
+            server=URL, state=folder, name=self.name, grace=20.0, max_jobs=capability.max_jobs
+        )
+        self._token, self._capability = token, capability
+        self.wire, self.trainers, self._seen, self._loop = wire, trainers, seen, loop
+        self._agent: Agent | None = None
+        self._life: asyncio.Task[None] | None = None
+        self._wires: list[Wire] = []
+
+    @property
+    def is_up(self) -> bool:
+        return self._life is not None and not self._life.done()
+
+    def start(self) -> None:
+        if not self.is_up:
+            if self.trainers.alive():
+                self._seen.sometimes["trainer adopted by a later agent"] += 1
+            self._life = self._loop.create_task(self._live())
+
+    async def _live(self) -> None:
+        state = StateFolder(self.settings.state)
+        uplink = Uplink(URL, lambda: self._token, transport=self.wire)
+        self._agent = Agent(
+            self.settings,
+            TIMING,
+            state=state,
+            uplink=uplink,
+            capability=self._capability,
+            processes=self.trainers.processes,
+        )
+        try:
+            await self._agent.run()
+        finally:
+            self._agent = None
+            await uplink.close()
+            state.close()
+
+    def signal(self) -> None:
+        """As SIGTERM does: drain; a second one: now."""
+        if self._agent is not None and self.is_up:
+            self._agent.on_signal()
+
+    async def drained(self) -> None:
+        if self._life is not None:
+            await self._life
+
+    async def kill(self) -> None:
+        """As SIGKILL does; the trainers do not notice."""
+        if self._life is None or self._life.done():
+            return
+        self.wire.is_dead = True
+        self._life.cancel()
+        await asyncio.wait({self._life})
+        self.wire.is_dead = False
+
+    async def lose_power(self) -> None:
+        await self.kill()
+        await self.trainers.end_all()
+
+    def check(self) -> None:
+        """An agent ends only when it is told to."""
+        if self._life is not None and self._life.done() and not self._life.cancelled():
+            error = self._life.exception()
+            if error is not None:
+                self._seen.broken.append(f"the agent on {self.name} died of {error!r}")
+                self._life = None
+
+    def left_behind(self) -> list[str]:
+        """Attempts that are not handed in."""
+        folders = [self.settings.state / name for name in ("attempts", "kept")]
+        return [str(path) for folder in folders if folder.exists() for path in folder.iterdir()]
