@@ -150,7 +150,7 @@ async def test_a_body_of_unknown_length(fleet: Coordinator, held: tuple[Worker, 
         yield DATA
 
     path = f"/v1/model/{NAME}?attempt={held[1].attempt}"
-    await refused(await fleet.http("agent").put(path, content=chunks()), 409, "invalid_request")
+    await refused(await fleet.http("agent").put(path, content=chunks()), 422, "invalid_request")
 
 
 async def test_twice_by_one_attempt_is_one_upload(fleet: Coordinator, held: tuple[Worker, ClaimAnswer]):

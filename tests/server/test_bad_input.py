@@ -190,7 +190,7 @@ async def test_a_cursor_of_another_order_or_of_nobody(fleet: Coordinator):
             assert answer.status_code == (200 if sort == other else 409), (sort, other)
     for forged in ("WyJwbGFpbiIsIHt9LCAieCJd", "WyJwbGFpbiIsIDFlNDAsICJ4Il0=", "e30=", "NQ==", "é"):
         answer = await fleet.http().get("/v1/jobs", params={"sort": "priority", "cursor": forged})
-        await refused(answer, 409, "invalid_request")
+        await refused(answer, 422, "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -201,4 +201,4 @@ async def test_a_content_range_that_is_none(fleet: Coordinator, value: str):
     worker = await fleet.worker()
     held = await worker.take()
     answer = await worker.upload(held, b"data", **{"Content-Range": value})
-    await refused(answer, 409, "invalid_request")
+    await refused(answer, 422, "invalid_request")
