@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import pytest
 
 from fleet_protocol.ids import Sha256
 from fleet_protocol.manifest import parse
-from tests.server.coordinator import Coordinator, digest, job, jobs, manifest, refused
+from tests.server.coordinator import Coordinator, digest, job, jobs, manifest, refused, until
 
 CARD = {"kind": "cuda", "name": "card", "vram_gib": 24.0}
 SMALL = {"kind": "cuda", "name": "small", "vram_gib": 8.0}
@@ -127,6 +128,16 @@ async def test_what_a_worker_trains_is_reserved(fleet: Coordinator):
     await worker.finish(one)
     assert await worker.claim() is not None
     await worker.finish(two)
+
+
+async def test_what_ends_makes_room_for_a_claim_that_waits(fleet: Coordinator):
+    await fleet.load(manifest(*jobs(2, min_cores=8)))
+    worker = await fleet.worker(max_jobs=2, cores=8)
+    held = await worker.take()
+    waiting = asyncio.ensure_future(worker.claim(wait=30))
+    await until(lambda: fleet.services.matching._waiting)
+    await worker.finish(held)
+    assert await waiting is not None
 
 
 async def test_a_small_job_takes_the_small_card(fleet: Coordinator):

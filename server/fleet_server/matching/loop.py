@@ -30,7 +30,7 @@ from fleet_server.matching.assign import Candidate, assign, heads_wanted
 from fleet_server.matching.fits import Demand, Offer, demand_of
 from fleet_server.workers.roster import Roster
 
-QUIET_KINDS = frozenset({"claimed", "started", "completed", "cancel_requested", "removed"})
+QUIET_KINDS = frozenset({"claimed", "started", "cancel_requested", "removed"})
 """Events after which no waiting claim can be answered that could not be answered before."""
 SPARE_HEADS = 8  # a head that is held back for another worker must not hide the jobs behind it
 
@@ -170,11 +170,7 @@ class MatchingLoop:
         outcome = Outcome()
         self._replay(tx, batch, outcome)
         everybody = {offer.worker_id: offer for offer in self.offers(tx.connection)}
-        asking = {
-            r.worker: r
-            for r in batch
-            if r.claim_id not in outcome.answers and r.worker in self._roster.workers
-        }
+        asking = {r.worker: r for r in batch if r.claim_id not in outcome.answers and r.worker in everybody}
         waiting = [replace(everybody[worker], live=True) for worker in asking]  # whoever asks is there
         if not waiting:
             return outcome
