@@ -165,6 +165,11 @@ class Stage:
         """The one append rule; its file work is in a thread, so this one thing has to wait."""
         return self.loop.run_until_complete(self.logs.append(attempt, offset, data))
 
+    @property
+    def changes(self) -> int:
+        """Rows that were written since the connection was made; on SQLite only."""
+        return self._sqlite().total_changes
+
     def fetch(self, query: str) -> list[tuple[Any, ...]]:
         """What the driver itself reads: half of a history's work is looking at what it did."""
         if self.engine.dialect.name == "sqlite":

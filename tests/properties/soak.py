@@ -73,7 +73,7 @@ def portions(first: int, count: int, processes: int) -> Iterator[tuple[int, Coun
 
 
 def on_postgres(first: int, count: int) -> Iterator[tuple[int, Counter[str]]]:
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder)) as running:
+    with server() as running:
         for at in range(first, first + count, PORTION):
             seeds = range(at, min(at + PORTION, first + count))
             with running.database() as url:

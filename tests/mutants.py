@@ -1,0 +1,265 @@
+"""`python3 run.py mutants [NAME…]`: take one guard away at a time; some test has to notice.
+
+Each mutant is a piece of the coordinator's text and what takes its place, in a copy of the tree. One that no test
+kills is a promise that nothing keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("protocol", "server", "agent", "client", "tui", "trainer", "alembic")
+HISTORIES = "tests/properties/test_histories.py::test_the_promises_hold_in_seeded_histories[sqlite]"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    name: str
+    file: str
+    guard: str
+    instead: str
+    tests: str = HISTORIES
+    """Tests that are there to notice; the first failure ends them."""
+
+    def put_into(self, tree: Path) -> None:
+        path = tree / "server" / "fleet_server" / self.file
+        text = path.read_text("utf-8")
+        if text.count(self.guard) != 1:
+            raise SystemExit(f"{self.name}: its guard stands {text.count(self.guard)} times in {self.file}")
+        path.write_text(text.replace(self.guard, self.instead), "utf-8")
+
+
+TRANSITIONS, RECORD, QUEUE = "jobs/transitions.py", "jobs/record.py", "matching/queries.py"
+CURRENT = "    _require_current(job, attempt)\n"
+STARTED = '    return Change(\n        "started",'
+ENDED = "    ended = _ended(attempt, AttemptStatus.COMPLETED"
+LOST_KIND = "    lost = failure.kind is FailureKind.INFRASTRUCTURE\n"
+WORDS = '    words = detail or reason.replace("_", " ")\n'
+FAILED_CANCEL = "    if job.cancel_requested:\n        return _cancelled(job, ended, now)\n    if lost:"
+SWEPT_CANCEL = "    if job.cancel_requested:\n        return _cancelled(job, ended, now)\n    return _lost("
+RELEASED_CANCEL = "    if job.cancel_requested:\n        return _cancelled(job, _ended("
+VERDICT = "job.attempt != attempt.attempt or not attempt.status.is_open or attempt.worker_id != worker"
+NOT_BEFORE = "or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)"
+STATUS_SAME = '        jobs.c.status == bindparam("_status"),\n'
+VERSION_SAME = '        jobs.c.version == bindparam("_version"),\n'
+
+MUTANTS = [
+    Mutant("start: current token", TRANSITIONS, CURRENT + STARTED, STARTED),
+    Mutant("complete: current token", TRANSITIONS, CURRENT + ENDED, ENDED),
+    Mutant("fail: current token", TRANSITIONS, CURRENT + LOST_KIND, LOST_KIND),
+    Mutant(
+        "release: current token",
+        TRANSITIONS,
+        "        return None\n" + CURRENT + WORDS,
+        "        return None\n" + WORDS,
+    ),
+    Mutant("heartbeat: current token", TRANSITIONS, f"if {VERDICT}:", "if False:"),
+    Mutant("every call: its own worker", "workers/service.py", "if found.worker_id != worker:", "if False:"),
+    Mutant(
+        "every call: an attempt of this job",
+        "jobs/queries.py",
+        'row is None or row["job_id"] != job_id',
+        "row is None",
+    ),
+    Mutant(
+        "update: the row as it was decided on",
+        RECORD,
+        STATUS_SAME + VERSION_SAME,
+        "",
+        "tests/properties/test_guards.py",
+    ),
+    Mutant("update: the version too", RECORD, VERSION_SAME, "", "tests/properties/test_guards.py"),
+    Mutant(
+        "transitions: only along the table",
+        TRANSITIONS,
+        "if moved and self.job.status not in TRANSITIONS[self.before.status]:",
+        "if False:",
+        "tests/properties/test_guards.py tests/server/test_transitions.py",
+    ),
+    Mutant(
+        "lease: counted from listening", TRANSITIONS, "max(last, listening_since) + lease", "last + lease"
+    ),
+    Mutant(
+        "lease: the coordinator's own pause",
+        "jobs/sweep.py",
+        "if now - self._looked > timedelta(seconds=self.settings.heartbeat + self.settings.sweep):",
+        "if False:",
+    ),
+    Mutant("errors: at most max_attempts", TRANSITIONS, "or errors >= limit", "or errors > limit"),
+    Mutant(
+        "losses: at most max_lost", TRANSITIONS, "if lost >= policy.max_lost:", "if lost > policy.max_lost:"
+    ),
+    Mutant("errors and losses: counted apart", TRANSITIONS, LOST_KIND, "    lost = False\n"),
+    Mutant(
+        "artifact: its bytes are verified",
+        "artifacts/store.py",
+        "if found != sha256:",
+        "if False:",
+        "tests/server/test_artifacts.py",
+    ),
+    Mutant(
+        "artifact: an upload goes on where it ended",
+        "artifacts/store.py",
+        "if offset not in (0, have):",
+        "if False:",
+        "tests/server/test_artifacts.py",
+    ),
+    Mutant(
+        "complete: the artifact is there",
+        "workers/service.py",
+        "if not artifact_queries.uploaded(tx.connection, request.attempt, request.artifact):",
+        "if False:",
+    ),
+    Mutant(
+        "claim: only a pending job",
+        QUEUE,
+        "            PENDING, jobs.c.needs_digest == digest,",
+        "            jobs.c.needs_digest == digest,",
+    ),
+    Mutant("claim: not before its time", QUEUE, NOT_BEFORE, "or_(True, jobs.c.not_before <= now)"),
+    Mutant(
+        "claim: the same question, the same answer",
+        "matching/loop.py",
+        "before = queries.attempts_by_claim(tx.connection, [request.claim_id for request in batch])",
+        "before: dict[str, Attempt] = {}",
+    ),
+    Mutant(
+        "claim: an answer for who asked first",
+        "matching/loop.py",
+        "if holds and theirs else None",
+        "if holds else None",
+    ),
+    Mutant(
+        "claim: no answer once it is over",
+        "matching/loop.py",
+        "holds = attempt.status.is_open and job.attempt == attempt.attempt",
+        "holds = True",
+    ),
+    Mutant("cancel: before trying again after an error", TRANSITIONS, FAILED_CANCEL, "    if lost:"),
+    Mutant("cancel: before trying again after a loss", TRANSITIONS, SWEPT_CANCEL, "    return _lost("),
+    Mutant(
+        "cancel: before giving back",
+        TRANSITIONS,
+        RELEASED_CANCEL,
+        "    if False:\n        return _cancelled(job, _ended(",
+    ),
+    Mutant(
+        "cancel: not what is over",
+        TRANSITIONS,
+        "    if job.status is not JobStatus.PENDING:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "requeue: not what is alive",
+        TRANSITIONS,
+        "if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED) and not (again and is_done):",
+        "if False:",
+    ),
+    Mutant(
+        "accept: completed is final",
+        TRANSITIONS,
+        "if job.status is JobStatus.COMPLETED or job.status.is_active:",
+        "if job.status.is_active:",
+    ),
+    Mutant("log: no gap", "logs/store.py", "if offset > durable:", "if False:"),
+    Mutant(
+        "log: an overlap agrees",
+        "logs/store.py",
+        "if overlap and os.pread(descriptor, min(overlap, len(data)), offset) != data[:overlap]:",
+        "if False:",
+    ),
+    Mutant(
+        "access: the role may",
+        "access/guard.py",
+        "if role not in allowed:",
+        "if False:",
+        "tests/server/test_access.py",
+    ),
+    Mutant(
+        "access: the token is known",
+        "access/guard.py",
+        "    if role is None:\n        raise NotAuthenticated\n",
+        '    if role is None:\n        return "operator"\n',
+        "tests/server/test_access.py",
+    ),
+    Mutant(
+        "hello: a copied state folder",
+        "workers/service.py",
+        "if known and elsewhere and self.roster.last_heard(known) > fresh:",
+        "if False:",
+        "tests/server/test_claims.py tests/server/test_jobs.py tests/server/test_restart.py",
+    ),
+    Mutant(
+        "reload: unchanged writes nothing",
+        "manifest/service.py",
+        "        if plan.changed:\n",
+        "        if True:\n",
+    ),
+]
+
+
+def copy(tree: Path) -> None:
+    """What git knows of and what is not committed yet, without what is ignored."""
+    listed = subprocess.check_output(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT
+    )
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+
+
+def killer(mutant: Mutant | None, tree: Path, tests: str) -> str | None:
+    """The test that fails, if any does."""
+    if mutant is not None:
+        mutant.put_into(tree)
+    paths = os.pathsep.join(str(tree / part) for part in PARTS)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests.split()],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 0:
+        return None
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)(?: - (.*))?$", done.stdout, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"{mutant and mutant.name}: the tests did not run\n{done.stdout}{done.stderr}")
+    return " - ".join(filter(None, (found[1].rpartition("::")[2], (found[2] or "")[:60])))
+
+
+def main(names: list[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)]
+    survivors = []
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "whole"
+        copy(whole)
+        if failed := killer(None, whole, " ".join(sorted({mutant.tests for mutant in chosen}))):
+            print(f"Without any mutant this fails already: {failed}", file=sys.stderr)
+            return 2
+        for mutant in chosen:
+            began = time.monotonic()
+            tree = Path(folder) / "mutant"
+            shutil.copytree(whole, tree)
+            killed = killer(mutant, tree, mutant.tests)
+            shutil.rmtree(tree)
+            if killed is None:
+                survivors.append(mutant.name)
+            fate = f"killed by {killed}" if killed else "SURVIVED"
+            print(f"{time.monotonic() - began:5.1f} s  {mutant.name}: {fate}", flush=True)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants killed")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
