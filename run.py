@@ -5,6 +5,7 @@
     python3 run.py test  [ARGS]   every test; ARGS go to pytest
     python3 run.py check          lint, format, types, import contracts, size budget, naming
     python3 run.py bench NAME     measure: one JSON object a line
+    python3 run.py chaos [ARGS]   simulated fleets in virtual time, by the hundred: --seeds N --first SEED
     python3 run.py setup          only make .venv
 
 `--torch cpu|cuda|skip` says which build of PyTorch may be installed, FLEET_TORCH_INDEX the index to take it
@@ -37,6 +38,7 @@ COMMANDS = {
     "demo": ["fleet_client", "demo"],
     "test": ["pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"],
     "bench": ["bench"],
+    "chaos": ["tests.simulation"],
 }
 CHECKS = [
     "ruff check",
