@@ -61,6 +61,18 @@ async def test_a_late_result_counts_only_by_the_operators_word(fleet: Coordinato
     await refused(await fleet.post("/v1/job/late/accept-result"), 409, "wrong_state")
 
 
+async def test_nobody_speaks_of_anothers_artifact(fleet: Coordinator):
+    await fleet.load(manifest(job("mine")))
+    mine, thief = await fleet.worker("mine"), await fleet.worker("thief")
+    held = await mine.take()
+    await mine.upload(held, b"weights")
+    told = {"artifact": digest(b"weights"), "metrics": {"accuracy": {"value": 1.0}}}
+    await refused(await thief.say("complete", held, **told), 409, "stale_attempt")
+    await mine.say("release", held, reason="drained")
+    await fleet.post("/v1/job/mine/cancel")
+    assert (await fleet.post("/v1/job/mine/accept-result")).json()["metrics"] == {}
+
+
 async def test_nothing_late_to_accept_and_never_while_it_runs(fleet: Coordinator):
     await fleet.load(manifest(job("one")))
     await refused(await fleet.post("/v1/job/one/accept-result"), 409, "artifact_missing")
@@ -203,6 +215,8 @@ async def test_a_job_may_have_a_lease_of_its_own(fleet: Coordinator):
     worker = await fleet.worker(max_jobs=2)
     held = [await worker.take(), await worker.take()]
     assert sorted(answer.lease_seconds for answer in held) == [10, 3600]
+    told = [(await worker.say("heartbeat", answer)).json()["lease_seconds"] for answer in held]
+    assert sorted(told) == [10, 3600]
     await time_passes(fleet, 700)
     assert (await fleet.job("patient"))["status"] == "running"
     assert (await fleet.job("hasty"))["status"] == "pending"

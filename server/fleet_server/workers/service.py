@@ -20,6 +20,7 @@ from fleet_protocol.workers import (
     HeartbeatRequest,
     HelloAnswer,
     HelloRequest,
+    LocalAttempt,
     ReleaseRequest,
     StartRequest,
     TransitionAnswer,
@@ -79,10 +80,7 @@ class Workers:
             worker = await self.database.writer.run(lambda tx: self._register(tx, request))
             self.roster.put(worker)
             self.roster.hear(worker.worker_id, self.clock.now())
-        verdicts = [
-            await self._verdict(entry.attempt, worker.worker_id, running=entry.running)
-            for entry in request.attempts
-        ]
+        verdicts = [await self._greeted(entry, worker.worker_id) for entry in request.attempts]
         return HelloAnswer(
             version=program_version(),
             protocol=PROTOCOL,
@@ -107,7 +105,7 @@ class Workers:
             first_heard_at=known.first_heard_at if known else tx.now,
             last_heard_at=tx.now,
         )
-        if known == replace(worker, last_heard_at=known.last_heard_at) if known else False:
+        if known and known == replace(worker, last_heard_at=known.last_heard_at):
             return worker  # said before and nothing new in it: no row, no event
         queries.save(tx, known, worker)
         queries.note(tx, "worker_hello", f"agent:{worker.name}", worker, self._row(worker))
@@ -146,22 +144,26 @@ class Workers:
     async def heartbeat(self, job_id: JobId, request: HeartbeatRequest) -> HeartbeatAnswer:
         """A verdict, never an error: it reads, and waits for no writer."""
         self.hear(request.worker)
-        answer = await self._verdict(request.attempt, request.worker, running=True)
-        if answer.verdict is Verdict.CONTINUE:
+        job, verdict, why = await self._judge(request.attempt, request.worker)
+        lease = self.settings.stale_after
+        if job is not None and verdict is Verdict.CONTINUE:
+            lease = job.spec["lease"] or lease
             self.roster.beats[request.attempt] = self.clock.now()
-            if request.progress is not None:
+            if request.progress is not None and job.job_id == job_id:
                 self.roster.progress[job_id] = request.progress
-        return HeartbeatAnswer(
-            verdict=answer.verdict, why=answer.why, lease_seconds=self.settings.stale_after
-        )
+        return HeartbeatAnswer(verdict=verdict, why=why, lease_seconds=lease)
 
-    async def _verdict(self, attempt: AttemptId, worker: WorkerId, *, running: bool) -> AttemptVerdict:
+    async def _greeted(self, held: LocalAttempt, worker: WorkerId) -> AttemptVerdict:
+        """What is to become of an attempt that a hello names; one that still runs has been heard by it."""
+        _, verdict, why = await self._judge(held.attempt, worker)
+        if verdict is Verdict.CONTINUE and held.running:
+            self.roster.beats[held.attempt] = self.clock.now()
+        return AttemptVerdict(attempt=held.attempt, verdict=verdict, why=why)
+
+    async def _judge(self, attempt: AttemptId, worker: WorkerId) -> tuple[Job | None, Verdict, str | None]:
         async with self.database.read() as connection:
             job, found = await job_and_attempt_async(connection, attempt)
-        decided, why = transitions.verdict(job, found, worker)
-        if decided is Verdict.CONTINUE and running:
-            self.roster.beats[attempt] = self.clock.now()
-        return AttemptVerdict(attempt=attempt, verdict=decided, why=why)
+        return job, *transitions.verdict(job, found, worker)
 
     async def start(self, job_id: JobId, request: StartRequest) -> TransitionAnswer:
         return await self._change(job_id, request.worker, request.attempt, transitions.started)
@@ -178,10 +180,15 @@ class Workers:
             result = Result(request.artifact, metrics, code, request.log_bytes)
             return transitions.completed(job, attempt, tx.now, result)
 
+        def keep(tx: Transaction) -> None:
+            _, attempt = job_and_attempt(tx.connection, job_id, request.attempt)
+            if attempt.worker_id == request.worker:
+                artifact_queries.save_evidence(tx.connection, request)
+
         try:
             return await self._change_in(job_id, request.worker, request.attempt, decide)
         except StaleAttempt:  # what was said of a late artifact is kept for the operator, who may accept it
-            await self.database.writer.run(lambda tx: artifact_queries.save_evidence(tx.connection, request))
+            await self.database.writer.run(keep)
             raise
 
     async def fail(self, job_id: JobId, request: FailRequest) -> TransitionAnswer:
