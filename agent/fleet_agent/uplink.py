@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from fleet_agent.bundle import Bundle
 from fleet_agent.state import Outcome
 from fleet_protocol.errors import Code, Problem
-from fleet_protocol.ids import AttemptId, JobId, Sha256
+from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.local import is_loopback
 from fleet_protocol.logs import AppendAnswer
 from fleet_protocol.workers import (
@@ -137,10 +137,12 @@ class Uplink:
         return await self._post(f"/v1/job/{job}/{verb}", outcome, TransitionAnswer)
 
     async def upload(self, bundle: Bundle, attempt: AttemptId) -> None:
-        """Store an artifact, going on where an earlier try ended."""
-        offset = await self._stored(bundle.sha256, attempt)
-        if offset is None:
-            return
+        """Store an artifact, going on where an earlier try ended.
+
+        Bytes that are there already, from whomever, are brought by an empty last part: without one the coordinator
+        would not know that this attempt made them too.
+        """
+        offset = await self._stored(bundle, attempt)
         headers = {
             "Content-Length": str(bundle.size_bytes - offset),
             "Content-Type": "application/octet-stream",
@@ -150,21 +152,23 @@ class Uplink:
         response = await self._send(
             "PUT",
             f"/v1/model/{bundle.sha256}?attempt={attempt}",
-            content=_stream(bundle.path, offset),
+            content=_stream(bundle.path, offset) if offset < bundle.size_bytes else b"",
             headers=headers,
             timeout=httpx.Timeout(UPLOAD_ANSWER_SECONDS, connect=CONNECT_SECONDS),
         )
         _parse(response, UploadAnswer)
 
-    async def _stored(self, sha256: Sha256, attempt: AttemptId) -> int | None:
-        """Bytes of an upload that arrived earlier; None when it is there as a whole."""
+    async def _stored(self, bundle: Bundle, attempt: AttemptId) -> int:
+        """Bytes that need not be sent any more."""
         try:
-            response = await self._send("HEAD", f"/v1/model/{sha256}?attempt={attempt}")
+            response = await self._send("HEAD", f"/v1/model/{bundle.sha256}?attempt={attempt}")
         except Refused as refusal:
             if refusal.problem.status == httpx.codes.NOT_FOUND:
                 return 0
             raise
-        return None if response.headers.get("Upload-Complete") == "?1" else _number(response, "Upload-Offset")
+        if response.headers.get("Upload-Complete") == "?1":
+            return bundle.size_bytes
+        return _number(response, "Upload-Offset")
 
     async def log_length(self, attempt: AttemptId) -> int:
         """From which offset the coordinator wants an attempt's log."""

@@ -22,7 +22,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fleet_protocol.errors import Code, Problem
-from fleet_protocol.ids import AttemptId, JobId, new_attempt_id
+from fleet_protocol.ids import AttemptId, JobId, Sha256, new_attempt_id
 from fleet_protocol.jobs import JobSpec, Needs
 from fleet_protocol.logs import (
     Ack,
@@ -106,6 +106,8 @@ class Coordinator:
         self.logs: dict[AttemptId, bytearray] = defaultdict(bytearray)
         self.artifacts: dict[str, bytes] = {}
         self.partial: dict[str, bytes] = {}
+        self.brought: set[tuple[str, str]] = set()
+        """Which artifact was uploaded by which attempt."""
         self.verdicts: dict[AttemptId, HeartbeatAnswer] = {}
         self.problems: dict[str, list[Problem]] = defaultdict(list)
         """Refusals to give, by kind of call, first come first."""
@@ -250,7 +252,11 @@ class Coordinator:
         verb = request.path_params["verb"]
         body = BODIES[verb].model_validate_json(await request.body())
         refusal = self._problem(verb, request)
-        if refusal is None and isinstance(body, CompleteRequest) and body.artifact not in self.artifacts:
+        if (
+            refusal is None
+            and isinstance(body, CompleteRequest)
+            and (body.artifact, body.attempt) not in self.brought
+        ):
             problem = Problem(title="no", status=409, detail="no such artifact", code=Code.ARTIFACT_MISSING)
             refusal = Response(problem.model_dump_json(), 409)
         await self._note(verb if refusal is None else f"refused {verb}", body)
@@ -258,7 +264,7 @@ class Coordinator:
         return refusal or await self._answer(verb, answer)
 
     async def _model(self, request: Request) -> Response:
-        sha = request.path_params["sha"]
+        sha = Sha256(request.path_params["sha"])
         if refusal := self._problem("upload", request):
             return refusal
         if request.method == "HEAD":
@@ -267,6 +273,9 @@ class Coordinator:
             if sha in self.partial:
                 return Response(headers={"Upload-Offset": str(len(self.partial[sha]))})
             return Response(status_code=404)
+        if sha in self.artifacts:
+            assert not await request.body()
+            return self._took(request, sha)
         data = self.partial.pop(sha, b"") if "content-range" in request.headers else b""
         async for block in request.stream():
             data += block
@@ -274,9 +283,12 @@ class Coordinator:
             problem = Problem(title="no", status=422, detail="other bytes", code=Code.DIGEST_MISMATCH)
             return Response(problem.model_dump_json(), 422)
         self.artifacts[sha] = data
-        return JSONResponse(
-            UploadAnswer(sha256=sha, size_bytes=len(data), stored=True).model_dump(mode="json"), 201
-        )
+        return self._took(request, sha)
+
+    def _took(self, request: Request, sha: Sha256) -> Response:
+        self.brought.add((sha, request.query_params["attempt"]))
+        answer = UploadAnswer(sha256=sha, size_bytes=len(self.artifacts[sha]), stored=True)
+        return JSONResponse(answer.model_dump(mode="json"), 201)
 
     # Logs
 

@@ -441,6 +441,21 @@ async def test_a_refused_result_is_kept(bench: Bench, coordinator: Coordinator, 
     assert (kept / "output" / "model.bin").read_bytes() == b"weights"
 
 
+async def test_an_artifact_that_is_there_already_completes_another_attempt_too(
+    bench: Bench, coordinator: Coordinator, trainer: Script
+) -> None:
+    """A job trained anew by the same code brings the same bytes."""
+    bench.set(python=trainer(TRAINS))
+    coordinator.offer(job_spec())
+    coordinator.offer(job_spec(), number=2)
+    async with bench.agent():
+        first, second = await coordinator.told("complete", 2)
+    assert isinstance(first, CompleteRequest)
+    assert isinstance(second, CompleteRequest)
+    assert first.artifact == second.artifact
+    assert coordinator.of("refused complete") == []
+
+
 async def test_an_artifact_that_the_coordinator_lost_is_sent_again(
     bench: Bench, coordinator: Coordinator, trainer: Script
 ) -> None:
