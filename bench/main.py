@@ -21,7 +21,7 @@ from bench.figure import Figure
 from bench.rig.commits import commits_per_second
 from bench.rig.demo import ROOT, demo
 from bench.rig.dispatch import dispatches, interpreter, spawns
-from bench.rig.programs import running
+from bench.rig.programs import running, tables
 
 DISPATCHES = 50
 WORKERS, CLAIMS = 32, 1500
@@ -40,7 +40,7 @@ def measure(*options: str) -> Iterator[Figure]:
 
 def resting_and_dispatching(folder: Path) -> Iterator[Figure]:
     script = interpreter(folder)
-    with running(folder / "dispatch", jobs=1) as fleet:
+    with running(folder / "dispatch", manifest=tables(1)) as fleet:
         agent = fleet.agent("bench", str(script))
         time.sleep(REST_SECONDS)
         yield Figure("server_rss_mib", _rss_mib(fleet.server.pid), "MiB")
@@ -53,7 +53,7 @@ def resting_and_dispatching(folder: Path) -> Iterator[Figure]:
 
 def claiming(folder: Path) -> Iterator[Figure]:
     """Claims only: nothing is started or reported, so that each costs one request and one durable change."""
-    with running(folder / "claims", jobs=CLAIMS) as fleet, fleet.client("agent") as http:
+    with running(folder / "claims", manifest=tables(CLAIMS)) as fleet, fleet.client("agent") as http:
         token = http.headers["Authorization"].removeprefix("Bearer ")
         load = [sys.executable, "-m", "bench.rig.load", fleet.url, token, str(WORKERS), str(CLAIMS)]
         told = json.loads(subprocess.check_output(load, cwd=ROOT))

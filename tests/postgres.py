@@ -58,7 +58,7 @@ class Postgres:
 
 
 @contextmanager
-def server() -> Iterator[Postgres]:
+def server(*, durable: bool = False) -> Iterator[Postgres]:
     """Start a server in a folder of its own unless one is named; stop it at the end."""
     given = os.environ.get("FLEET_TEST_POSTGRES")
     if given:
@@ -71,7 +71,8 @@ def server() -> Iterator[Postgres]:
     init = [_program("initdb"), "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]
     subprocess.run(init, cwd=folder, user=account, check=True, stdout=subprocess.DEVNULL)
     # Durability is SQLite's to prove here: a server that is thrown away need not sync.
-    options = ("listen_addresses=", "fsync=off", "full_page_writes=off", f"unix_socket_directories={folder}")
+    careless = () if durable else ("fsync=off", "full_page_writes=off")
+    options = ("listen_addresses=", f"unix_socket_directories={folder}", *careless)
     run = [_program("postgres"), "-D", "data", *(word for option in options for word in ("-c", option))]
     with (folder / "log").open("wb") as log:
         running = subprocess.Popen(run, cwd=folder, user=account, stderr=log)

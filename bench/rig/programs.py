@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.01
 
 @dataclass
 class Fleet:
-    """A coordinator on SQLite, and what was started beside it."""
+    """A coordinator, and what was started beside it."""
 
     folder: Path
     url: str = ""
@@ -32,11 +32,16 @@ class Fleet:
     def server(self) -> subprocess.Popen[bytes]:
         return self.programs[0]
 
+    @property
+    def tokens(self) -> Path:
+        return self.folder / "server" / "tokens"
+
+    def token(self, role: Role) -> str:
+        return (self.tokens / role).read_text().strip()
+
     def client(self, role: Role) -> httpx.Client:
-        token = (self.folder / "server" / "tokens" / role).read_text().strip()
-        return httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60
-        )
+        headers = {"Authorization": f"Bearer {self.token(role)}"}
+        return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=60)
 
     def agent(self, name: str, python: str) -> subprocess.Popen[bytes]:
         """An agent that has registered."""
@@ -46,10 +51,10 @@ class Fleet:
             wait_for(lambda: name in http.get("/v1/workers").text, f"{name} to register")
         return agent
 
-    def _serve(self, jobs: int) -> None:
-        tables = "".join(f'[[jobs]]\nname = "job-{n}"\nmodel = "gbt"\nseed = {n}\n' for n in range(jobs))
-        (self.folder / "manifest.toml").write_text(HEAD + tables)
+    def _serve(self, manifest: str, database: str | None) -> None:
+        (self.folder / "manifest.toml").write_text(manifest)
         options = ["--port", "0", "--data", "server", "--manifest", "manifest.toml"]
+        options += ["--database-url", database] if database else []
         server = self._start(["fleet_server", "serve", *options], subprocess.PIPE)
         assert server.stdout is not None
         line = server.stdout.readline().decode()
@@ -78,13 +83,26 @@ def environment() -> dict[str, str]:
     return kept
 
 
+def tables(jobs: int) -> str:
+    """A manifest of so many jobs, each written out."""
+    return HEAD + "".join(f'[[jobs]]\nname = "job-{n}"\nmodel = "gbt"\nseed = {n}\n' for n in range(jobs))
+
+
+def grid(jobs: int) -> str:
+    """A manifest of so many jobs (a multiple of a hundred, at most a hundred thousand) by a matrix."""
+    columns = 1000 if jobs > 10_000 else 100
+    leaves, trees = list(range(2, 2 + columns)), list(range(1, 1 + jobs // columns))
+    matrix = f"matrix = {{ leaves = {leaves}, trees = {trees} }}"
+    return f'{HEAD}[[jobs]]\nname = "grid"\nmodel = "gbt"\n{matrix}\n'
+
+
 @contextmanager
-def running(folder: Path, *, jobs: int) -> Iterator[Fleet]:
-    """A coordinator with `jobs` jobs queued; everything started on it ends with the block."""
+def running(folder: Path, *, manifest: str, database: str | None = None) -> Iterator[Fleet]:
+    """A coordinator with the manifest's jobs queued, on SQLite or the database named; all of it ends with the block."""
     folder.mkdir()
     fleet = Fleet(folder)
     try:
-        fleet._serve(jobs)
+        fleet._serve(manifest, database)
         yield fleet
     finally:
         for program in reversed(fleet.programs):

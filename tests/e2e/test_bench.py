@@ -1,4 +1,4 @@
-"""The measurements of `bench main` work; what they measure on a busy machine is not looked at."""
+"""The measurements work; what they measure on a busy machine is not looked at."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from bench import core
 from bench.rig.commits import commits_per_second
 from bench.rig.demo import ROOT
 from bench.rig.dispatch import dispatches, interpreter
-from bench.rig.programs import running
+from bench.rig.programs import running, tables
 
 from tests.e2e.programs import left_behind
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.e2e
 
 def test_dispatches_are_timed(tmp_path: Path):
     script = interpreter(tmp_path)
-    with running(tmp_path / "fleet", jobs=1) as fleet:
+    with running(tmp_path / "fleet", manifest=tables(1)) as fleet:
         fleet.agent("bench", str(script))
         took = dispatches(fleet, tmp_path, 2)
     assert len(took) == 2
@@ -29,9 +30,22 @@ def test_dispatches_are_timed(tmp_path: Path):
 
 
 def test_claims_are_counted_beside_plain_commits(tmp_path: Path):
-    with running(tmp_path / "fleet", jobs=40) as fleet, fleet.client("agent") as http:
+    with running(tmp_path / "fleet", manifest=tables(40)) as fleet, fleet.client("agent") as http:
         token = http.headers["Authorization"].removeprefix("Bearer ")
         load = [sys.executable, "-m", "bench.rig.load", fleet.url, token, "8", "40"]
         told = json.loads(subprocess.check_output(load, cwd=ROOT))
     assert told["per_second"] > 0
     assert commits_per_second(tmp_path, 40) > 0
+
+
+PARTS = ("claims_sqlite_32", "claim_growth_sqlite", "reload_unchanged", "lock_errors", "explain", "heartbeat")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_core_is_measured(part):
+    figures = list(core.measure("--quick", "--only", part))
+    assert figures
+    if part == "lock_errors":
+        assert [figure.value for figure in figures] == [0, 0]
+    else:
+        assert all(figure.value > 0 for figure in figures)

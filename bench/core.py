@@ -1,0 +1,207 @@
+"""The core's figures: claims and what they cost in a long queue, plan and reload, explain, heartbeats, locks.
+
+python3 run.py bench core                      all of them, about fifteen minutes
+python3 run.py bench core --only NAME,NAME     those whose names begin so, as claims_sqlite or explain_ms
+python3 run.py bench core --quick              all of them, small: whether it works, not how fast it is
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from tests import postgres
+
+from bench.figure import Figure
+from bench.rig import bare
+from bench.rig.caller import OFFER, Caller, Worker, timed
+from bench.rig.demo import ROOT
+from bench.rig.programs import HEAD, Fleet, grid, running
+from fleet_protocol.capability import Capability, Gpu
+from fleet_protocol.manifest import parse
+
+CLAIMS = {1: 400, 32: 4000, 200: 6000}
+"""Claims of a run, by how many workers claim at once."""
+ENGINES = ("sqlite", "postgres")
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a run keeps its things, and how large it is."""
+
+    folder: Path
+    stack: ExitStack
+    quick: bool
+    _postgres: list[postgres.Postgres] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def new(self) -> Path:
+        return self.folder / str(next(self._numbers))
+
+    @contextmanager
+    def database(self, engine: str) -> Iterator[str | None]:
+        """The URL of a new database; None for SQLite in the data folder."""
+        if engine == "sqlite":
+            yield None
+            return
+        if not self._postgres:
+            self._postgres.append(self.stack.enter_context(postgres.server(durable=True)))
+        with self._postgres[0].database() as url:
+            yield url
+
+    @contextmanager
+    def fleet(self, manifest: str, engine: str = "sqlite") -> Iterator[Fleet]:
+        with self.database(engine) as url, running(self.new(), manifest=manifest, database=url) as fleet:
+            yield fleet
+
+
+def measure(*options: str) -> Iterator[Figure]:
+    only = options[options.index("--only") + 1].split(",") if "--only" in options else [""]
+    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder, ExitStack() as stack:
+        place = Place(Path(folder), stack, "--quick" in options)
+        for name, part in PARTS.items():
+            if any(name.startswith(wanted) for wanted in only):
+                yield from part(place, name)
+
+
+def claims(engine: str, workers: int, place: Place, name: str) -> Iterator[Figure]:
+    """Medians of three runs; the bare engine takes as many claims to a commit as the coordinator did."""
+    number = 100 if place.quick else CLAIMS[workers]
+    runs = [_claims(place, engine, workers, number) for _ in range(1 if place.quick else 3)]
+    told = {key: median(run[key] for run in runs) for key in runs[0]}
+    limit = Figure(f"the engine alone, {told['batch']:.0f} claims a commit", told["bare"], "1/s")
+    yield Figure(name, told["per_second"], "1/s", limit)
+    yield Figure(f"{name}_median_ms", told["median_ms"], "ms")
+    yield Figure(f"{name}_p99_ms", told["p99_ms"], "ms")
+
+
+def _claims(place: Place, engine: str, workers: int, number: int) -> dict[str, float]:
+    manifest = grid(number)
+    with place.database(engine) as url, running(place.new(), manifest=manifest, database=url) as fleet:
+        told = _load("load", fleet.url, fleet.token("agent"), workers, number)
+        batch = number / _commits(bare.settings(fleet.folder / "server", None, url).url)
+        file = fleet.folder / "manifest.toml"
+    with place.database(engine) as one, place.database(engine) as other:
+        recorded, played = (bare.settings(place.new(), file, url) for url in (one, other))
+        limit = bare.claims_per_second(recorded, played, number, max(1, round(batch)))
+    return {**told, "batch": batch, "bare": limit}
+
+
+def _commits(url: str) -> int:
+    """In how many transactions the claims were made: each has a time of its own."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = connection.scalar(text("SELECT count(DISTINCT created_at) FROM attempts"))
+    engine.dispose()
+    return int(found or 1)
+
+
+def growth(engine: str, place: Place, name: str) -> Iterator[Figure]:
+    """One worker claims and gives back, now here and now there: the same work in a short and in a long queue."""
+    short, long = (100, 500) if place.quick else (100, 100_000)
+    took: dict[int, list[float]] = {short: [], long: []}
+    with place.fleet(grid(short), engine) as one, place.fleet(grid(long), engine) as other:
+        pairs = {short: one, long: other}
+        workers = {jobs: Worker(Caller(f.url, f.token("agent")), "growth") for jobs, f in pairs.items()}
+        for _ in range(20 if place.quick else 500):
+            for jobs, worker in workers.items():
+                seconds, claimed = timed(worker.claim)
+                took[jobs].append(seconds)
+                worker.tell(claimed, "release", reason="drained")
+    at_short, at_long = (1000 * median(took[jobs]) for jobs in (short, long))
+    yield Figure(f"{name}_claim_ms", at_long, "ms", Figure(f"with {short} pending", at_short, "ms"))
+    yield Figure(name, at_long / at_short, f"times, {long} pending over {short}")
+
+
+def planning(place: Place, name: str) -> Iterator[Figure]:
+    """The whole round: the manifest goes over HTTP, the plan of every job comes back and is read."""
+    jobs = 1000 if place.quick else 10_000
+    manifest = grid(jobs)
+    with place.fleet(f'{HEAD}[[jobs]]\nname = "first"\nmodel = "gbt"\n') as fleet:
+        operator = Caller(fleet.url, fleet.token("operator"))
+        _workers(fleet, 2)
+        verb, repeats = ("plan", 5) if name.startswith("plan") else ("reload", 5)
+        if verb == "reload":
+            operator.post("/v1/manifest/reload", toml=manifest, file="grid.toml")
+        ask = partial(operator.post, f"/v1/manifest/{verb}", toml=manifest, file="grid.toml")
+        rounds = [timed(ask) for _ in range(repeats)]
+    assert all(len(plan["entries"]) >= jobs and plan["changed"] is (verb == "plan") for _, plan in rounds)
+    limit = median(timed(parse, manifest)[0] for _ in range(3))
+    took = median(seconds for seconds, _ in rounds)
+    yield Figure(name, took, "s", Figure("reading and checking the manifest alone", limit, "s"))
+
+
+def locks(engine: str, place: Place, name: str) -> Iterator[Figure]:
+    with place.fleet(grid(1000 if place.quick else 10_000), engine) as fleet:
+        told = _load("pattern", fleet.url, str(fleet.tokens), 3 if place.quick else 60)
+    if told["first"]:
+        print(told["first"], file=sys.stderr)
+    yield Figure(name, told["wrong"], f"of {told['calls']} calls, {told['events']} events seen")
+
+
+def explaining(place: Place, name: str) -> Iterator[Figure]:
+    """A job that no worker can take, so that every worker gives its reasons and every change is tried on each."""
+    wants = '[[jobs]]\nname = "large"\nmodel = "cnn"\nrequire_cuda = true\nmin_vram_gib = 24\n'
+    with place.fleet(grid(1000 if place.quick else 10_000) + wants) as fleet:
+        _workers(fleet, 100)
+        viewer = Caller(fleet.url, fleet.token("viewer"))
+        job = viewer.get("/v1/jobs?q=large")["jobs"][0]["job_id"]
+        told = viewer.get(f"/v1/job/{job}/explain")
+        assert len(told["workers"]) == 100
+        assert told["relaxation"], told
+        limit = median(timed(viewer.get, "/v1/ready")[0] for _ in range(100))
+        took = median(timed(viewer.get, f"/v1/job/{job}/explain")[0] for _ in range(100))
+    yield Figure(name, 1000 * took, "ms", Figure("the shortest answer there is", 1000 * limit, "ms"))
+
+
+def _workers(fleet: Fleet, number: int) -> None:
+    """Half of them without a GPU, half with one that is too small for much."""
+    caller = Caller(fleet.url, fleet.token("agent"))
+    small = Gpu(kind="cuda", name="small", vram_gib=8)
+    for each in range(number):
+        gpus = (small,) if each % 2 else ()
+        offer: Capability = OFFER.model_copy(update={"gpus": gpus, "models": ("gbt", "cnn", "mlp")})
+        Worker(caller, f"host-{each}", offer)
+
+
+def beating(place: Place, name: str) -> Iterator[Figure]:
+    workers, seconds = (50, 2) if place.quick else (1000, 30)
+    with place.fleet(grid(2000)) as fleet:
+        told = _load("beats", fleet.url, fleet.token("agent"), workers, seconds)
+    yield Figure(name, told["p99_ms"], "ms")
+    yield Figure("heartbeat_median_ms", told["median_ms"], "ms")
+    yield Figure("heartbeat_beside_claims", told["claims_per_second"], "1/s")
+
+
+def _load(module: str, *arguments: object) -> dict[str, Any]:
+    """Load comes from a process of its own, which tells what it saw as one JSON object."""
+    command = [sys.executable, "-m", f"bench.rig.{module}", *map(str, arguments)]
+    told: dict[str, Any] = json.loads(subprocess.check_output(command, cwd=ROOT))
+    return told
+
+
+PARTS: dict[str, Callable[[Place, str], Iterator[Figure]]] = {
+    **{
+        f"claims_{engine}_{workers}": partial(claims, engine, workers)
+        for engine in ENGINES
+        for workers in CLAIMS
+    },
+    **{f"claim_growth_{engine}": partial(growth, engine) for engine in ENGINES},
+    "plan_10000_s": planning,
+    "reload_unchanged_10000_s": planning,
+    "lock_errors": partial(locks, "sqlite"),
+    "lock_errors_postgres": partial(locks, "postgres"),
+    "explain_ms": explaining,
+    "heartbeat_p99_ms": beating,
+}
