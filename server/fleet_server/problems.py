@@ -74,8 +74,8 @@ async def _http(_: HTTPConnection, error: Exception) -> Response:
 
 
 async def _gone(_: HTTPConnection, __: Exception) -> Response:
-    """A caller that went away in the middle of its body: nobody's failure, and nobody reads this answer."""
-    return Response(status_code=400)
+    """A caller that went away in the middle of its body; if a proxy's caller reads this, it may try again."""
+    return Response(status_code=408)
 
 
 async def _internal(request: Request, error: Exception) -> Response:
