@@ -100,7 +100,8 @@ class Site:
     def pause(self, seconds: float) -> None:
         """As SIGSTOP and SIGCONT, or a suspended machine, do: its clock went on without it."""
         self.clock.paused += seconds
-        self.listening.append(self._loop.time() + self.clock.paused)
+        if seconds > self.settings.heartbeat + self.settings.sweep:  # a shorter one costs nobody a heartbeat
+            self.listening.append(self._loop.time() + self.clock.paused)
 
     async def start(self) -> None:
         if self._life is not None:

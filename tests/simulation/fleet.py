@@ -28,7 +28,7 @@ from tests.simulation.trainers import Courses, Trainers
 from tests.simulation.verdict import Evidence, verdict
 
 HOUR = 3600.0
-HOURS = 1.0
+HOURS = 0.7
 PATIENCE = 12 * HOUR
 """Virtual time after the last fault within which every job is to end."""
 LOOK = 30.0
@@ -234,7 +234,7 @@ class Fleet:
         return self.luck.choice((2.0, 20.0, 90.0, 400.0, 1300.0)) * self.luck.uniform(0.5, 1.5)
 
     async def _trouble_coordinator(self, end: float) -> None:
-        while await self._pause(1500, end):
+        while await self._pause(1000, end):
             if any(machine.trainers.alive() for machine in self.machines):
                 self.seen.sometimes["coordinator ended while trainers ran"] += 1
             kind = self.luck.choice(("kill", "kill", "stop", "pause"))
@@ -247,7 +247,7 @@ class Fleet:
             await self.site.start()
 
     async def _trouble_machine(self, machine: Machine, end: float) -> None:
-        while await self._pause(1500, end):
+        while await self._pause(1000, end):
             kind = self.luck.choice(("kill", "kill", "drain", "twice", "power", "cut", "cut", "deaf"))
             self.seen.trace.append(f"{self.loop.time():.3f} {machine.name} {kind}")
             machine.check()
@@ -273,7 +273,7 @@ class Fleet:
             await machine.drained()
 
     async def _trouble_operator(self, end: float) -> None:
-        while await self._pause(240, end):
+        while await self._pause(150, end):
             verb = self.luck.choice(("cancel", "requeue", "requeue", "accept", "again", "reload"))
             if verb == "reload":
                 self._edit()

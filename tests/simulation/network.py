@@ -125,7 +125,7 @@ class Wire(httpx.AsyncBaseTransport):
             response = await call.exchange.answered()
         except ConnectionLost:
             raise httpx.ReadError("connection reset", request=call.request) from None
-        if faults.strikes(faults.lost_answer) or self.cut_back:
+        if faults.strikes(faults.lost_answer) or self.cut_back or call.is_cut:
             self._note_lost(call, response)
             await self._nothing_comes(call)
         await asyncio.sleep(faults.latency())
@@ -136,8 +136,8 @@ class Wire(httpx.AsyncBaseTransport):
     def _arrive(self, call: Call, arrival: asyncio.Future[None]) -> None:
         if call.gave_up:
             self._seen.sometimes["request came after its caller gave up"] += 1
-        body, is_cut = self._damaged(call)
-        call.exchange = self._site.begin(call.request, body, is_cut=is_cut)
+        body, call.is_cut = self._damaged(call)
+        call.exchange = self._site.begin(call.request, body, is_cut=call.is_cut)
         if not arrival.done():
             arrival.set_result(None)
 
@@ -183,6 +183,8 @@ class Call:
     body: bytes
     exchange: Exchange | None = None
     gave_up: bool = False
+    is_cut: bool = False
+    """The connection broke in the middle of the body."""
 
     @property
     def path(self) -> str:
