@@ -120,7 +120,7 @@ Index(
 )
 Index("ix_jobs_name", jobs.c.name)
 _WAITS = jobs.c.not_before.is_not(None)  # a few of many: when the next one is due must not take reading all
-Index("ix_jobs_not_before", jobs.c.not_before, sqlite_where=_WAITS, postgresql_where=_WAITS)
+Index("ix_jobs_not_before", jobs.c.status, jobs.c.not_before, sqlite_where=_WAITS, postgresql_where=_WAITS)
 
 attempts = Table(
     "attempts",

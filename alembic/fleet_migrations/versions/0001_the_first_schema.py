@@ -76,7 +76,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_jobs_name", "jobs", ["name"])
     waits = sa.text("not_before IS NOT NULL")
-    op.create_index("ix_jobs_not_before", "jobs", ["not_before"], sqlite_where=waits, postgresql_where=waits)
+    columns = ["status", "not_before"]
+    op.create_index("ix_jobs_not_before", "jobs", columns, sqlite_where=waits, postgresql_where=waits)
     op.create_index(
         "ix_jobs_ready",
         "jobs",
