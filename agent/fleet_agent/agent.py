@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import structlog
 
 from fleet_agent.claims import Claims, Slots
+from fleet_agent.environment import choose_devices
 from fleet_agent.errors import AgentError
 from fleet_agent.hardware import boot_id, detect
 from fleet_agent.heartbeat import Pace
@@ -112,7 +113,9 @@ class Agent:
     # Starting and ending
 
     def _on_job(self, answer: ClaimAnswer) -> None:
-        folder = self._state.admit(answer, self._boot_id)
+        taken = {n for run in self._runs.values() if run.is_training for n in run.folder.record.devices}
+        devices = choose_devices(answer.job.needs, self._settings, self._capability, taken)
+        folder = self._state.admit(answer, self._boot_id, devices)
         if folder is None:
             return
         log.info(

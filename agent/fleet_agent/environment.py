@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from fleet_agent.settings import Settings
 from fleet_agent.state import AttemptFolder
 from fleet_protocol.capability import Capability
-from fleet_protocol.jobs import JobSpec
+from fleet_protocol.jobs import Needs
 
 # The account and its language, and what the dynamic linker needs to find a GPU's libraries.
 INHERITED = (
@@ -32,18 +32,33 @@ def trainer_command(settings: Settings) -> list[str]:
     return [program, "-m", "fleet_trainer", "run"]
 
 
-def device(job: JobSpec, capability: Capability) -> str:
-    """`cuda` where the job asked for it and this machine has it; everything else trains on the CPU."""
-    wants = job.needs.require_cuda or job.needs.prefer_cuda
-    return "cuda" if wants and capability.cuda_gpus else "cpu"
+def choose_devices(
+    needs: Needs, settings: Settings, capability: Capability, taken: Container[int]
+) -> tuple[int, ...]:
+    """CUDA devices for a job: the tightest free ones that are large enough, as the coordinator reserves them.
+
+    None means that it trains on the CPU. A job that cannot do without shares what is there rather than that.
+    """
+    if not needs.require_cuda and not needs.prefer_cuda:
+        return ()
+    numbers = sorted(settings.devices) if settings.devices is not None else range(len(capability.cuda_gpus))
+    able = sorted(
+        (gpu.vram_gib, number)
+        for number, gpu in zip(numbers, capability.cuda_gpus, strict=False)
+        if gpu.vram_gib >= needs.min_vram_gib
+    )
+    count = max(needs.gpus, 1)
+    free = [number for _, number in able if number not in taken][:count]
+    if len(free) < count:
+        free = [number for _, number in able][:count] if needs.require_cuda else []
+    return tuple(sorted(free))
 
 
-def trainer_environment(folder: AttemptFolder, settings: Settings, capability: Capability) -> dict[str, str]:
+def trainer_environment(folder: AttemptFolder, settings: Settings) -> dict[str, str]:
     """Everything a trainer is told (the contract's FLEET_ variables), and settings that fix its bits."""
     job = folder.job
     threads = job.hyper.get("threads", 1)
     threads = str(threads if type(threads) is int and threads > 0 else 1)
-    where = device(job, capability)
     environment = account_environment() | {
         "TMPDIR": str(folder["tmp"]),
         "PYTHONUNBUFFERED": "1",  # or a live log comes in lumps of 8 KiB
@@ -58,14 +73,12 @@ def trainer_environment(folder: AttemptFolder, settings: Settings, capability: C
         "FLEET_EVENTS": str(folder["events.jsonl"]),
         "FLEET_SEED": str(job.seed),
         "FLEET_THREADS": threads,
-        "FLEET_DEVICE": where,
+        "FLEET_DEVICE": "cuda" if folder.record.devices else "cpu",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as the driver counts them, and with it --gpus
+        "CUDA_VISIBLE_DEVICES": ",".join(map(str, folder.record.devices)),
         "FLEET_ATTEMPT": str(folder.record.number),
         "FLEET_GRACE_S": str(int(settings.grace)),
     }
     if settings.data is not None:
         environment["FLEET_DATA"] = str(settings.data.absolute())
-    if where == "cpu":
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-    elif settings.devices is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, settings.devices))
     return environment

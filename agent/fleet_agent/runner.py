@@ -194,7 +194,7 @@ class AttemptRun:
     def _start(self) -> process.Trainer:
         settings = self._around.settings
         command = trainer_command(settings)
-        environment = trainer_environment(self.folder, settings, self._around.capability)
+        environment = trainer_environment(self.folder, settings)
         if shutil.which(command[0], path=environment["PATH"]) is None:
             raise FileNotFoundError(f"there is no program {command[0]}")
         self.folder.prepare()

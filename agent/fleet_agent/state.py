@@ -41,6 +41,8 @@ class Record(BaseModel):
     number: int
     boot_id: str | None
     lease_seconds: float = 600.0
+    devices: tuple[int, ...] = ()
+    """CUDA devices that are this attempt's alone; none: it trains on the CPU."""
 
 
 class StopOrder(BaseModel):
@@ -234,7 +236,9 @@ class StateFolder:
     def settle_claim(self) -> None:
         (self.root / "claim").unlink(missing_ok=True)
 
-    def admit(self, answer: ClaimAnswer, boot: str | None) -> AttemptFolder | None:
+    def admit(
+        self, answer: ClaimAnswer, boot: str | None, devices: tuple[int, ...] = ()
+    ) -> AttemptFolder | None:
         """A folder for a granted claim, or None when this attempt has one already."""
         path = self._attempts / answer.attempt
         if _read(Record, path / "attempt.json") is not None:
@@ -246,6 +250,7 @@ class StateFolder:
             number=answer.number,
             boot_id=boot,
             lease_seconds=answer.lease_seconds,
+            devices=devices,
         )
         # Not by a draft and a rename, which would cost a job's start another sync: a torn record is no record,
         # and then the claim's id, still on disk, brings the same answer again.

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleet_agent.environment import account_environment, trainer_command, trainer_environment
+from fleet_agent.environment import account_environment, choose_devices, trainer_command, trainer_environment
 from fleet_agent.settings import Settings
 from fleet_agent.state import AttemptFolder, Record
 from fleet_protocol.capability import Capability, Gpu
@@ -19,10 +19,14 @@ CUDA = CPU.model_copy(
 )
 
 
-def folder(tmp_path: Path, **job: Any) -> AttemptFolder:
-    return AttemptFolder(
-        tmp_path, Record(job=job_spec(**job), attempt=AttemptId("a"), number=2, boot_id=None)
-    )
+UNEQUAL = CPU.model_copy(
+    update={"gpus": (Gpu(kind="cuda", name="large", vram_gib=24), Gpu(kind="cuda", name="g", vram_gib=8))}
+)
+
+
+def folder(tmp_path: Path, devices: tuple[int, ...] = (), **job: Any) -> AttemptFolder:
+    spec, attempt = job_spec(**job), AttemptId("a")
+    return AttemptFolder(tmp_path, Record(job=spec, attempt=attempt, number=2, boot_id=None, devices=devices))
 
 
 def test_nothing_of_ours_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,29 +44,40 @@ def test_an_account_without_path_and_language_gets_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "needs", "devices", "device", "visible"),
+    ("capability", "needs", "offered", "taken", "chosen"),
     [
-        (CPU, Needs(prefer_cuda=True), None, "cpu", ""),
-        (CUDA, Needs(), None, "cpu", ""),
-        (CUDA, Needs(require_cuda=True), None, "cuda", None),
-        (CUDA, Needs(prefer_cuda=True), "1", "cuda", "1"),
+        (CPU, Needs(prefer_cuda=True), None, (), ()),
+        (CUDA, Needs(), None, (), ()),
+        (CUDA, Needs(require_cuda=True), None, (), (0,)),
+        (CUDA, Needs(require_cuda=True), None, (0,), (1,)),
+        (CUDA, Needs(require_cuda=True, gpus=2), None, (), (0, 1)),
+        (CUDA, Needs(prefer_cuda=True), "3,5", (3,), (5,)),
+        (CUDA, Needs(prefer_cuda=True), None, (0, 1), ()),
+        (CUDA, Needs(require_cuda=True), None, (0, 1), (0,)),
+        (CUDA, Needs(prefer_cuda=True, min_vram_gib=12), None, (), ()),
+        (UNEQUAL, Needs(require_cuda=True), None, (), (1,)),
+        (UNEQUAL, Needs(require_cuda=True, min_vram_gib=12), None, (), (0,)),
     ],
 )
 def test_a_gpu_is_given_to_jobs_that_asked_for_one(
-    tmp_path: Path,
-    capability: Capability,
-    needs: Needs,
-    devices: str | None,
-    device: str,
-    visible: str | None,
+    capability: Capability, needs: Needs, offered: str | None, taken: tuple[int, ...], chosen: tuple[int, ...]
 ) -> None:
-    told = trainer_environment(folder(tmp_path, needs=needs), Settings(name="n", gpus=devices), capability)
-    assert told["FLEET_DEVICE"] == device
-    assert told.get("CUDA_VISIBLE_DEVICES") == visible
+    assert choose_devices(needs, Settings(name="n", gpus=offered), capability, taken) == chosen
+
+
+@pytest.mark.parametrize(
+    ("devices", "device", "visible"), [((), "cpu", ""), ((1,), "cuda", "1"), ((0, 2), "cuda", "0,2")]
+)
+def test_a_trainer_sees_its_own_devices_only(
+    tmp_path: Path, devices: tuple[int, ...], device: str, visible: str
+) -> None:
+    told = trainer_environment(folder(tmp_path, devices=devices), Settings(name="n"))
+    assert (told["FLEET_DEVICE"], told["CUDA_VISIBLE_DEVICES"]) == (device, visible)
+    assert told["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_threads_and_seeds_are_fixed(tmp_path: Path) -> None:
-    told = trainer_environment(folder(tmp_path, hyper={"threads": True}), Settings(name="n"), CPU)
+    told = trainer_environment(folder(tmp_path, hyper={"threads": True}), Settings(name="n"))
     assert told["OMP_NUM_THREADS"] == told["FLEET_THREADS"] == "1"
     assert told["PYTHONHASHSEED"] == "0"
     assert told["FLEET_SEED"] == "7"
@@ -73,7 +88,7 @@ def test_threads_and_seeds_are_fixed(tmp_path: Path) -> None:
 def test_a_relative_data_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    told = trainer_environment(folder(tmp_path), Settings(name="n", data=Path("data")), CPU)
+    told = trainer_environment(folder(tmp_path), Settings(name="n", data=Path("data")))
     assert told["FLEET_DATA"] == str(tmp_path / "data")
 
 

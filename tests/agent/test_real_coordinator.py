@@ -16,7 +16,7 @@ from fleet_agent.agent import Agent
 from fleet_agent.settings import Settings
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Uplink
-from fleet_protocol.capability import Capability
+from fleet_protocol.capability import Capability, Gpu
 from fleet_server.schema import migrate
 from tests.agent.conftest import QUICK, is_running, until
 from tests.agent.test_life import TRAINS, WAITS, WAITS_FOR_FILE
@@ -24,6 +24,7 @@ from tests.server.coordinator import Coordinator, FakeClock, job, jobs, manifest
 
 Script = Callable[[str], str]
 CAPABILITY = Capability(hostname="here", os="test", cores=4, ram_gib=16, models=("gbt",))
+GPU = Gpu(kind="cuda", name="RTX", vram_gib=8)
 
 
 @pytest.fixture
@@ -47,13 +48,13 @@ class Cable(httpx.AsyncHTTPTransport):
 
 
 @asynccontextmanager
-async def agent(fleet: Coordinator, settings: Settings) -> AsyncIterator[Cable]:
+async def agent(fleet: Coordinator, settings: Settings, gpus: tuple[Gpu, ...] = ()) -> AsyncIterator[Cable]:
     """One of its own folder, drained at the end; its clock is the coordinator's."""
     settings = dataclasses.replace(settings, server=fleet.url, state=settings.state / settings.name)
     state, cable = StateFolder(settings.state), Cable()
     token = (fleet.data / "tokens" / "agent").read_text().strip()
     uplink = Uplink(fleet.url, lambda: token, retry_ceiling=0.1, transport=cable)
-    offers = CAPABILITY.model_copy(update={"max_jobs": settings.max_jobs})
+    offers = CAPABILITY.model_copy(update={"max_jobs": settings.max_jobs, "gpus": gpus})
     agent = Agent(
         settings,
         QUICK,
@@ -131,6 +132,22 @@ async def test_jobs_that_need_the_whole_machine_run_one_after_the_other(
         await eventually(lambda: by_status(fleet, "running"))
         [waits] = await by_status(fleet, "pending")
         assert "needs 3 cores, has 1 free of 4" in waits["reason"]
+        (tmp_path / "go").touch()
+        for number in range(2):
+            await until_job(fleet, f"job%20{number:03}", status="completed")
+
+
+async def test_two_jobs_at_once_get_a_gpu_each(fleet: Coordinator, trainer: Script, tmp_path: Path) -> None:
+    await fleet.load(manifest(*jobs(2, require_cuda=True)))
+    python = trainer("print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)" + WAITS_FOR_FILE)
+    settings = Settings(name="two", state=tmp_path, python=python, data=tmp_path, max_jobs=2)
+
+    async def both_said() -> bool:
+        logs = [await fleet.http().get(f"/v1/job/job%20{number:03}/log") for number in range(2)]
+        return sorted(log.text[:2] for log in logs) == ["0\n", "1\n"]
+
+    async with agent(fleet, settings, gpus=(GPU, GPU)):
+        await eventually(both_said)
         (tmp_path / "go").touch()
         for number in range(2):
             await until_job(fleet, f"job%20{number:03}", status="completed")
