@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -295,13 +295,8 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _blocks(path: Path, offset: int) -> Iterator[bytes]:
+async def _stream(path: Path, offset: int) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         file.seek(offset)
         while block := file.read(BLOCK_BYTES):
             yield block
-
-
-async def _stream(path: Path, offset: int) -> AsyncIterator[bytes]:
-    for block in _blocks(path, offset):
-        yield block
