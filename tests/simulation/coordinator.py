@@ -8,13 +8,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from starlette.types import Message
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from fleet_server.app import create_app
 from fleet_server.settings import Settings
 from tests.simulation.loop import EPOCH, VirtualLoop
 from tests.simulation.network import Answer, ConnectionLost, Seen, verb_of
+from tests.simulation.sockets import End, Line
 from tests.simulation.storage import InlineDatabase
 
 URL = "http://127.0.0.1:8490"
@@ -87,6 +91,8 @@ class Site:
         self._life: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
+        self._sockets = ServerState()
+        self._lines: list[Line] = []
 
     @property
     def is_up(self) -> bool:
@@ -124,8 +130,8 @@ class Site:
             await self._stop.wait()
             self._app = None
             app.state.services.begin_closing()
-            if self._calls:
-                await asyncio.wait(self._calls, timeout=GRACE_SECONDS)
+            if calls := self._calls | self._sockets.tasks:
+                await asyncio.wait(calls, timeout=GRACE_SECONDS)
             await self._end_calls()
         self._database.dispose()
 
@@ -147,10 +153,25 @@ class Site:
         await self._end_calls()
 
     async def _end_calls(self) -> None:
-        for task in list(self._calls):
+        for line in self._lines:
+            line.tear()
+        self._lines.clear()
+        await asyncio.sleep(0.001)  # whoever listens learns that the line is gone
+        tasks = self._calls | self._sockets.tasks
+        for task in tasks:
             task.cancel()
-        if self._calls:
-            await asyncio.wait(self._calls)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def accept(self, line: Line, client: asyncio.BaseProtocol) -> End:
+        """Take a websocket's connection, as uvicorn does; the client's end of it."""
+        if self._app is None:
+            raise ConnectionRefusedError("nobody listens")
+        config = uvicorn.Config(self._app, lifespan="off", log_config=None, ws="websockets-sansio")
+        config.load()
+        protocol = HttpToolsProtocol(config, self._sockets, {}, self._loop)
+        self._lines.append(line)
+        return line.join(client, protocol)
 
     def begin(self, request: httpx.Request, body: bytes, *, is_cut: bool = False) -> Exchange | None:
         """Hand a request to the application; None when nobody listens."""

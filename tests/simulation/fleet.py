@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import random
 import shutil
@@ -66,6 +67,19 @@ def simulate(seed: int, folder: Path, database: Path, hours: float = HOURS) -> R
     return Report(seed, broken, seen.sometimes, virtual / HOUR, time.perf_counter() - began, trace)
 
 
+class _Complaints(logging.Handler):
+    """What uvicorn says of a websocket's handler that failed."""
+
+    def __init__(self, seen: Seen) -> None:
+        super().__init__(logging.ERROR)
+        self._seen = seen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, asyncio.CancelledError):  # killed with the coordinator
+            self._seen.broken.append(f"websocket: {record.getMessage().strip()} {error!r}")
+
+
 @contextmanager
 def _quiet(seen: Seen) -> Iterator[None]:
     """What both ends log is counted, not printed."""
@@ -79,9 +93,14 @@ def _quiet(seen: Seen) -> Iterator[None]:
         raise structlog.DropEvent
 
     structlog.configure(processors=[count], cache_logger_on_first_use=False)
+    server, listener = logging.getLogger("uvicorn.error"), _Complaints(seen)
+    server.addHandler(listener)
+    server.propagate = False
     try:
         yield
     finally:
+        server.removeHandler(listener)
+        server.propagate = True
         structlog.configure(**before)
 
 
@@ -119,12 +138,14 @@ class Fleet:
             models=("gbt", "mlp", "cnn") if strong or luck.random() < 0.7 else ("gbt",),
             max_jobs=luck.choice((1, 1, 2, 3)),
         )
+        wire = Wire(self.site, self.faults, self.seen, self.loop)
+        wire.is_plain_only = luck.random() < 0.3
         trainers = Trainers(capability.hostname, self.courses, self.seen, self.loop)
         return Machine(
             self.folder / capability.hostname,
             token,
             capability,
-            wire=Wire(self.site, self.faults, self.seen, self.loop),
+            wire=wire,
             trainers=trainers,
             seen=self.seen,
             loop=self.loop,
@@ -323,6 +344,7 @@ def _faults(luck: random.Random, seed: int) -> Faults:
         cut_upload=0.15 * scale,
         flipped_bit=0.05 * scale,
         stranger=0.01 * scale,
+        torn=0.01 * scale,
     )
 
 

@@ -11,7 +11,7 @@ from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Uplink
 from fleet_protocol.capability import Capability
 from tests.simulation.coordinator import URL
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.loop import DIAL, VirtualLoop
 from tests.simulation.network import Seen, Wire
 from tests.simulation.trainers import Trainers
 
@@ -51,6 +51,7 @@ class Machine:
             self._life = self._loop.create_task(self._live())
 
     async def _live(self) -> None:
+        DIAL.set(self.wire.dial)
         state = StateFolder(self.settings.state)
         uplink = Uplink(URL, lambda: self._token, transport=self.wire)
         self._agent = Agent(
@@ -82,6 +83,7 @@ class Machine:
         if self._life is None or self._life.done():
             return
         self.wire.is_dead = True
+        self.wire.tear()
         self._life.cancel()
         await asyncio.wait({self._life})
         self.wire.is_dead = False

@@ -11,12 +11,14 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from tests.simulation.loop import VirtualLoop
+from tests.simulation.sockets import End, Line
 
 if TYPE_CHECKING:
     from tests.simulation.coordinator import Exchange, Site
@@ -41,12 +43,23 @@ class Faults:
     cut_upload: float = 0.0
     flipped_bit: float = 0.0
     stranger: float = 0.0
+    torn: float = 0.0
+    """Of a websocket, with each piece that is sent."""
     unnoticed: float = 0.3
     """Of callers that give up, those whose end the coordinator does not see."""
     longest_delay: float = 100.0
 
     def calm(self) -> None:
-        for name in ("lost_request", "lost_answer", "late", "twice", "cut_upload", "flipped_bit", "stranger"):
+        for name in (
+            "lost_request",
+            "lost_answer",
+            "late",
+            "twice",
+            "cut_upload",
+            "flipped_bit",
+            "stranger",
+            "torn",
+        ):
             setattr(self, name, 0.0)
 
     def strikes(self, chance: float) -> bool:
@@ -82,6 +95,9 @@ class Wire(httpx.AsyncBaseTransport):
         """Nothing reaches the coordinator."""
         self.cut_back = False
         """Nothing of what it answers comes back."""
+        self.is_plain_only = False
+        """A proxy on the way lets no websocket through."""
+        self._lines: list[Line] = []
         self.is_dead = False
         """The agent's process is gone: nothing of it may speak any more."""
 
@@ -100,6 +116,27 @@ class Wire(httpx.AsyncBaseTransport):
             raise
         self._note_heard(call, response)
         return response
+
+    async def dial(self, factory: Callable[[], Any]) -> tuple[End, Any]:
+        """Open a websocket's connection. OSError: refused, silent, or not let through here."""
+        if self.cut_out:
+            await asyncio.sleep(CONNECT_SECONDS)
+        if self.cut_out or self.is_plain_only or self._faults.strikes(self._faults.lost_request):
+            raise OSError("no way there")
+        await asyncio.sleep(self._faults.latency())
+        line = Line(self._loop, self._faults.latency, lambda: self._faults.strikes(self._faults.torn))
+        protocol = factory()
+        client = self._site.accept(line, protocol)
+        line.is_held = lambda receiver: self.cut_back if receiver is client else self.cut_out
+        self._lines.append(line)
+        self._seen.sometimes["websocket opened"] += 1
+        return client, protocol
+
+    def tear(self) -> None:
+        """The agent is gone, and its websockets with it."""
+        for line in self._lines:
+            line.tear()
+        self._lines.clear()
 
     async def _carry(self, call: Call) -> httpx.Response:
         faults = self._faults
