@@ -19,12 +19,14 @@ from fleet_protocol.hyper import (
 from fleet_protocol.ids import JobId
 from fleet_protocol.jobs import JobSpec
 from fleet_protocol.manifest.document import Document
-from fleet_protocol.manifest.expand import Contents, grid
+from fleet_protocol.manifest.expand import Contents, Point, grid
 from fleet_protocol.toml_lines import KeyPath
 from fleet_protocol.wire import MAX_INTEGER
 
 Problem = tuple[KeyPath, str]
 Raw = Mapping[str, object]
+SINGLE = {"$schema", "title", "description", "type", "properties", "required", "additionalProperties"}
+"""Keywords of a JSON Schema under which no setting's value decides whether another's is right."""
 PLACEHOLDERS = ("data", "output_dir", "checkpoint_dir", "seed", "device", "attempt")
 MAX_JOBS = 100_000
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -83,10 +85,19 @@ def _against(schema: Schema, job: Raw, index: int) -> Iterator[Problem]:
     for key in matrix:
         if key in hyper:
             yield ("jobs", index, "matrix", key), "is given in `hyper` too; keep one of them"
-    for point in grid(matrix):
+    for point in _telling(matrix, schema):
         for path, message in check_hyper({**hyper, **point}, schema):
             table = "matrix" if path and path[0] in point else "hyper"
             yield ("jobs", index, table, *path), message
+
+
+def _telling(matrix: dict[str, list[object]], schema: Schema) -> Iterator[Point]:
+    """The points that show every problem: each value once, where the schema judges each setting by itself."""
+    first = {key: values[0] for key, values in matrix.items()}
+    if not schema.keys() <= SINGLE or not matrix:
+        yield from grid(matrix)
+    else:
+        yield from ({**first, key: value} for key, values in matrix.items() for value in values)
 
 
 def too_many_jobs(document: Document) -> Iterator[Problem]:

@@ -31,26 +31,26 @@ def grid_name(name: str, point: Point) -> str:
 
 def specifications(document: Document, contents: Contents) -> Iterator[tuple[int, JobSpec]]:
     """Each job that the document means, with the index of the entry it comes from."""
+    defaults = document.defaults.model_dump()
     for index, entry in enumerate(document.jobs):
-        for point in grid(entry.matrix):
-            yield index, _resolve(document, entry, point, contents)
+        yield from ((index, spec) for spec in _resolve(document, defaults, entry, contents))
 
 
-def _resolve(document: Document, entry: JobEntry, point: Point, contents: Contents) -> JobSpec:
-    given = {**document.defaults.model_dump(), **entry.model_dump(exclude_none=True)}
-    given |= {"hyper": {**entry.hyper, **point}, "name": grid_name(entry.name, point)}
+def _resolve(
+    document: Document, defaults: Mapping[str, object], entry: JobEntry, contents: Contents
+) -> Iterator[JobSpec]:
+    """Each job of one entry; what the points of its matrix share is made once."""
+    given = {**defaults, **entry.model_dump(exclude_none=True, exclude={"matrix"})}
     dataset, program = _dataset(document, entry, contents), _program(document, entry, contents)
-    digests = {"dataset": dataset and dataset.sha256, "source": program and program.source}
-    same = {key: given[key] for key in JobSpec.model_fields if key in given and key != "dataset"}
-    return JobSpec.model_validate(
-        {
-            **same,
-            "job_id": _identify(given, {key: digest for key, digest in digests.items() if digest}),
-            "needs": Needs.model_validate(given),
-            "dataset": dataset,
-            "program": program,
-        }
-    )
+    found = {"dataset": dataset and dataset.sha256, "source": program and program.source}
+    digests = {key: digest for key, digest in found.items() if digest}
+    shared = {key: given[key] for key in JobSpec.model_fields if key in given}
+    shared |= {"needs": Needs.model_validate(given), "dataset": dataset, "program": program}
+    for point in grid(entry.matrix):
+        hyper = {**entry.hyper, **point}
+        identity = _identify({**given, "hyper": hyper}, digests)
+        name = grid_name(entry.name, point)
+        yield JobSpec.model_validate({**shared, "job_id": identity, "hyper": hyper, "name": name})
 
 
 def _identify(given: Mapping[str, object], digests: Mapping[str, str]) -> JobId:

@@ -15,7 +15,7 @@ from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.jobs import JobQuery
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_server.errors import AmbiguousJob, Malformed, UnknownAttempt, UnknownJob
-from fleet_server.jobs.model import Attempt, Job, attempt_from, job_from
+from fleet_server.jobs.model import JOB_COLUMNS, Attempt, Job, attempt_from, job_from
 from fleet_server.tables import Utc, attempts, jobs
 
 OPEN = [AttemptStatus.CLAIMED, AttemptStatus.RUNNING]
@@ -37,7 +37,8 @@ def job_row(connection: Connection, job_id: JobId) -> Job:
 
 
 def all_jobs(connection: Connection) -> list[Job]:
-    return [job_from(row) for row in connection.execute(select(jobs)).mappings().all()]
+    columns = [jobs.c[name] for name in JOB_COLUMNS]  # by position: a manifest's plan reads them all
+    return [Job(*row) for row in connection.execute(select(*columns))]
 
 
 def open_attempts(connection: Connection) -> list[tuple[Job, Attempt]]:

@@ -12,7 +12,7 @@ from fleet_protocol.plan import Category, PlanEntry
 from fleet_protocol.states import JobStatus
 from fleet_server.jobs.model import Job, code_of
 from fleet_server.jobs.transitions import Change
-from fleet_server.matching.fits import Offer, can_ever, demand_of, why_waiting
+from fleet_server.matching.fits import Demand, Offer, can_ever, demand_of, why_waiting
 
 CATEGORIES = {
     JobStatus.PENDING: Category.PENDING,
@@ -33,32 +33,61 @@ class Decision:
     changes: tuple[Change, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is the same for all jobs of one demand: thousands of jobs are of a few kinds."""
+
+    digest: str
+    never: str | None
+    """Why no known worker can ever take it; None while one can, or none is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A job of the manifest, as it would be stored."""
+
+    spec: JobSpec
+    stored: dict[str, object]
+    kind: Kind
+
+
 def decide(
     wanted: Sequence[JobSpec], known: Mapping[JobId, Job], offers: Sequence[Offer], now: datetime
 ) -> Decision:
     """Where each job stands, and the rows to add and to change; empty where the manifest is as it was."""
-    named = {spec.job_id for spec in wanted}
-    new = tuple(_new(spec, now) for spec in wanted if spec.job_id not in known)
-    kept = [(known[spec.job_id], spec) for spec in wanted if spec.job_id in known]
+    kinds: dict[Demand, Kind] = {}
+    jobs = [_wanted(spec, kinds, offers) for spec in wanted]
+    named = {job.spec.job_id for job in jobs}
+    new = tuple(_new(job, now) for job in jobs if job.spec.job_id not in known)
+    kept = [(known[job.spec.job_id], job) for job in jobs if job.spec.job_id in known]
     gone = [job for job in known.values() if job.job_id not in named]
-    changes = [change for job, spec in kept if (change := _kept(job, spec, now))]
+    changes = [change for old, job in kept if (change := _kept(old, job, now))]
     changes += [_dropped(job, now) for job in gone if job.in_manifest]
     replaced = {job.name: job for job in gone if job.in_manifest}
-    entries = [_entry(spec, known.get(spec.job_id), replaced, offers) for spec in wanted]
+    entries = [_entry(job, known.get(job.spec.job_id), replaced, offers) for job in jobs]
     taken = {entry.replaces for entry in entries}
     return Decision(
         (*entries, *_removed(job for job in gone if job.job_id not in taken)), new, tuple(changes)
     )
 
 
-def _new(spec: JobSpec, now: datetime) -> Job:
+def _wanted(spec: JobSpec, kinds: dict[Demand, Kind], offers: Sequence[Offer]) -> Wanted:
+    demand = demand_of(spec)
+    if demand not in kinds:
+        never = bool(offers) and all(can_ever(demand, offer) for offer in offers)
+        kinds[demand] = Kind(demand.digest, why_waiting(demand, offers) if never else None)
+    return Wanted(spec, spec.model_dump(mode="json"), kinds[demand])
+
+
+def _new(job: Wanted, now: datetime) -> Job:
+    spec = job.spec
     return Job(
         job_id=spec.job_id,
         name=spec.name,
         model=spec.model,
         mode=spec.mode,
-        spec=_stored(spec),
-        needs_digest=demand_of(spec).digest,
+        spec=job.stored,
+        needs_digest=job.kind.digest,
         priority=spec.priority,
         status=JobStatus.PENDING,
         created_at=now,
@@ -67,19 +96,22 @@ def _new(spec: JobSpec, now: datetime) -> Job:
     )
 
 
-def _kept(job: Job, spec: JobSpec, now: datetime) -> Change | None:
+def _kept(job: Job, wanted: Wanted, now: datetime) -> Change | None:
     """The same job with another name, priority or needs, or back in the manifest; None when nothing differs."""
+    spec, digest = wanted.spec, wanted.kind.digest
+    is_there = (job.name, job.priority, job.needs_digest, job.in_manifest)
+    if is_there == (spec.name, spec.priority, digest, True) and job.spec == wanted.stored:
+        return None
     after = replace(
         job,
         name=spec.name,
-        spec=_stored(spec),
-        needs_digest=demand_of(spec).digest,
+        spec=wanted.stored,
+        needs_digest=digest,
         priority=spec.priority,
         in_manifest=True,
+        updated_at=now,
     )
-    if after == job:
-        return None
-    return Change("rescheduled" if job.in_manifest else "restored", job, replace(after, updated_at=now))
+    return Change("rescheduled" if job.in_manifest else "restored", job, after)
 
 
 def _dropped(job: Job, now: datetime) -> Change:
@@ -87,16 +119,13 @@ def _dropped(job: Job, now: datetime) -> Change:
     return Change("removed", job, replace(job, in_manifest=False, updated_at=now))
 
 
-def _stored(spec: JobSpec) -> dict[str, object]:
-    return spec.model_dump(mode="json")
-
-
-def _entry(spec: JobSpec, job: Job | None, replaced: Mapping[str, Job], offers: Sequence[Offer]) -> PlanEntry:
+def _entry(
+    wanted: Wanted, job: Job | None, replaced: Mapping[str, Job], offers: Sequence[Offer]
+) -> PlanEntry:
+    spec = wanted.spec
     old = replaced.get(spec.name) if job is None else None
     category = CATEGORIES[job.status] if job else Category.CHANGED if old else Category.NEW
-    demand = demand_of(spec)
     waits = category in (Category.NEW, Category.CHANGED, Category.PENDING)
-    never = waits and bool(offers) and all(can_ever(demand, offer) for offer in offers)
     return PlanEntry(
         job_id=spec.job_id,
         name=spec.name,
@@ -107,8 +136,8 @@ def _entry(spec: JobSpec, job: Job | None, replaced: Mapping[str, Job], offers: 
         replaces=old.job_id if old else None,
         differs=_differences(old.specification, spec) if old else (),
         other_code=category is Category.TRAINED and job is not None and _is_other_code(spec, job, offers),
-        scheduling_changed=job is not None and job.spec != _stored(spec),
-        unsatisfiable=why_waiting(demand, offers) if never else None,
+        scheduling_changed=job is not None and job.spec != wanted.stored,
+        unsatisfiable=wanted.kind.never if waits else None,
     )
 
 

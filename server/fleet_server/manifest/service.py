@@ -51,7 +51,9 @@ class Manifests:
 
     async def plan(self, request: ReloadRequest) -> Plan:
         """What `reload` would do; writes nothing."""
-        source = self._source(request)
+        return await self._plan(self._source(request))
+
+    async def _plan(self, source: Source) -> Plan:
         async with self.database.read() as connection:
             decision, same = await connection.run_sync(lambda sync: self._decide(sync, source))
         return _plan(source, decision, same)
@@ -59,7 +61,7 @@ class Manifests:
     async def reload(self, request: ReloadRequest, actor: str) -> Plan:
         """Apply a manifest: all of it or, when it has a problem, nothing. An unchanged one writes nothing."""
         source = self._source(request)
-        plan = await self.plan(request)
+        plan = await self._plan(source)
         if plan.changed:
             plan = await self.database.writer.run(lambda tx: self._apply(tx, source, actor))
             self._take_up(source.manifest.name, dict(source.manifest.hosts))
