@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import floor
 
 from fleet_protocol.jobs import Needs, Relaxation
 from fleet_protocol.manifest import HostPolicy
@@ -48,9 +49,10 @@ def _changes(demand: Demand, offer: Offer) -> Iterator[Change]:
 
     def number(key: str, required: float, offered: float) -> Iterator[Change]:
         if offered < required:
-            whole = int(offered) if isinstance(required, int) else offered
-            changed = needs.model_copy(update={key: whole})
-            yield Change(key, f"{required:g}", f"{whole:g}", 1 - offered / required, changed, policy)
+            # Rounded down: what a person types in must still be enough.
+            enough = int(offered) if isinstance(required, int) else floor(offered * 100) / 100
+            changed = needs.model_copy(update={key: enough})
+            yield Change(key, f"{required:g}", f"{enough:.12g}", 1 - offered / required, changed, policy)
 
     yield from number("min_ram_gib", needs.min_ram_gib, has.ram_gib)
     yield from number("min_cores", needs.min_cores, has.cores)
