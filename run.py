@@ -5,6 +5,8 @@
     python3 run.py test  [ARGS]   every test; ARGS go to pytest
     python3 run.py check          lint, format, types, import contracts, size budget, naming
     python3 run.py bench NAME     measure: one JSON object a line
+    python3 run.py soak  [ARGS]   100,000 histories of the core from seeds, each step held against a reference
+    python3 run.py mutants        take each guard away in turn; some test has to notice
     python3 run.py chaos [ARGS]   simulated fleets in virtual time, by the hundred: --seeds N --first SEED
     python3 run.py setup          only make .venv
 
@@ -38,6 +40,8 @@ COMMANDS = {
     "demo": ["fleet_client", "demo"],
     "test": ["pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"],
     "bench": ["bench"],
+    "soak": ["tests.properties.soak"],
+    "mutants": ["tests.mutants"],
     "chaos": ["tests.simulation"],
 }
 CHECKS = [
