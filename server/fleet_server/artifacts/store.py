@@ -62,7 +62,7 @@ class ArtifactStore:
     def publish(self, attempt: str, sha256: str, place: str) -> int:
         """Verify the whole upload and make it visible; its size. DigestMismatch drops the bytes."""
         part, target = self._part(attempt, sha256), self.full_path(place)
-        with part.open("rb") as file:
+        with _full_disk_told(), part.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             if found != sha256:
