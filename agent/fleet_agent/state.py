@@ -254,9 +254,13 @@ class StateFolder:
         )
         # Not by a draft and a rename, which would cost a job's start another sync: a torn record is no record,
         # and then the claim's id, still on disk, brings the same answer again.
-        _write_synced(path / "attempt.json", record.model_dump_json())
-        _sync_folder(path)
-        _sync_folder(self._attempts)
+        try:
+            _write_synced(path / "attempt.json", record.model_dump_json())
+            _sync_folder(path)
+            _sync_folder(self._attempts)
+        except OSError:  # or the same answer would find it, and nobody would train it
+            (path / "attempt.json").unlink(missing_ok=True)
+            raise
         return AttemptFolder(path, record)
 
     def attempts(self) -> list[AttemptFolder]:
