@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextvars import Context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -178,7 +179,8 @@ class Site:
         if self._app is None:
             return None
         exchange = Exchange(body, is_cut=is_cut)
-        task = self._loop.create_task(self._carry_out(self._app, request, body, exchange))
+        work = self._carry_out(self._app, request, body, exchange)
+        task = self._loop.create_task(work, context=Context())  # not the caller's: another process
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return exchange
@@ -213,7 +215,7 @@ class Site:
     def _note(self, request: httpx.Request, body: bytes, answer: Answer) -> None:
         path, verb, seen = request.url.path, verb_of(request.method, request.url.path), self._seen
         seen.trace.append(f"{self._loop.time():.6f} {path} {answer.status} {len(answer.body)}")
-        if answer.status >= 500:
+        if answer.status >= 500 and answer.status != 507:
             seen.broken.append(f"{request.method} {path}: {answer.status} {answer.body[:300]!r}")
         elif answer.status >= 400 and answer.body:
             code = json.loads(answer.body)["code"]
@@ -225,7 +227,7 @@ class Site:
             seen.answered[verb, key] += 1
             if seen.answered[verb, key] == 2:
                 seen.sometimes[f"{verb} replayed"] += 1
-            if verb == "start":
+            if verb == "start" and seen.answered[verb, key] == 1:
                 self._beat(key)
         elif verb == "heartbeat" and answer.status == 200:
             verdict = json.loads(answer.body)["verdict"]

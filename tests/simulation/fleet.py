@@ -22,6 +22,7 @@ from fleet_protocol.capability import Capability, Gpu
 from fleet_server.settings import Settings
 from tests.server.coordinator import manifest
 from tests.simulation.coordinator import Site
+from tests.simulation.disk import Disk
 from tests.simulation.loop import EPOCH, VirtualLoop, run
 from tests.simulation.machine import Machine
 from tests.simulation.network import Faults, Seen, Wire
@@ -56,11 +57,17 @@ def simulate(seed: int, folder: Path, database: Path, hours: float = HOURS) -> R
     shutil.copy(database, data / "fleet.sqlite3")
     seen = Seen()
     ids = random.Random(f"{seed} ids")
-    with _quiet(seen), patch("os.urandom", ids.randbytes):  # ids and jitter come from the seed too
+    disk = Disk(random.Random(f"{seed} disk"), seen)
+    with (
+        _quiet(seen),
+        patch("os.urandom", ids.randbytes),  # ids come from the seed too
+        patch("os.fsync", disk.sync),
+        patch("os.fdatasync", disk.sync),
+    ):
         state = random.getstate()
         random.seed(seed)
         try:
-            virtual, broken = run(lambda loop: Fleet(seed, folder, loop, seen, hours).live(), seed)
+            virtual, broken = run(lambda loop: Fleet(seed, folder, loop, seen, disk, hours).live(), seed)
         finally:
             random.setstate(state)
     trace = hashlib.sha256("\n".join(seen.trace).encode()).hexdigest()[:12]
@@ -105,8 +112,10 @@ def _quiet(seen: Seen) -> Iterator[None]:
 
 
 class Fleet:
-    def __init__(self, seed: int, folder: Path, loop: VirtualLoop, seen: Seen, hours: float) -> None:
-        self.loop, self.seen, self.hours = loop, seen, hours
+    def __init__(
+        self, seed: int, folder: Path, loop: VirtualLoop, seen: Seen, disk: Disk, hours: float
+    ) -> None:
+        self.loop, self.seen, self.disk, self.hours = loop, seen, disk, hours
         self.luck = random.Random(f"{seed} world")
         settings = Settings(
             data=folder / "data",
@@ -179,6 +188,7 @@ class Fleet:
         self.machines = [self._machine(number, token) for number in range(self.luck.randrange(3, 9))]
         for machine in self.machines:
             machine.start()
+        self.disk.full, self.disk.deadly = self.luck.choice(((0.0, 0.0), (0.0, 0.01), (0.02, 0.01)))
         await self._troubles()
         quiet_at = self.loop.time()
         await self._calm()
@@ -239,6 +249,7 @@ class Fleet:
 
     async def _calm(self) -> None:
         self.faults.calm()
+        self.disk.calm()
         for machine in self.machines:
             machine.wire.cut_out = machine.wire.cut_back = False
             machine.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 from fleet_agent.agent import Agent
@@ -11,6 +12,7 @@ from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Uplink
 from fleet_protocol.capability import Capability
 from tests.simulation.coordinator import URL
+from tests.simulation.disk import KILL
 from tests.simulation.loop import DIAL, VirtualLoop
 from tests.simulation.network import Seen, Wire
 from tests.simulation.trainers import Trainers
@@ -38,7 +40,7 @@ class Machine:
         self.wire, self.trainers, self._seen, self._loop = wire, trainers, seen, loop
         self._agent: Agent | None = None
         self._life: asyncio.Task[None] | None = None
-        self._wires: list[Wire] = []
+        self.luck = random.Random(self.name)
 
     @property
     def is_up(self) -> bool:
@@ -48,10 +50,12 @@ class Machine:
         if not self.is_up:
             if self.trainers.alive():
                 self._seen.sometimes["trainer adopted by a later agent"] += 1
+            self.wire.is_dead = False
             self._life = self._loop.create_task(self._live())
 
     async def _live(self) -> None:
         DIAL.set(self.wire.dial)
+        KILL.set(self._die)
         state = StateFolder(self.settings.state)
         uplink = Uplink(URL, lambda: self._token, transport=self.wire)
         self._agent = Agent(
@@ -64,6 +68,9 @@ class Machine:
         )
         try:
             await self._agent.run()
+        except BaseException:
+            if not self.wire.is_dead:
+                raise
         finally:
             self._agent = None
             await uplink.close()
@@ -86,7 +93,12 @@ class Machine:
         self.wire.tear()
         self._life.cancel()
         await asyncio.wait({self._life})
-        self.wire.is_dead = False
+
+    def _die(self) -> None:
+        """SIGKILL from inside: whoever is in the middle of something never gets to its end."""
+        self.wire.is_dead = True
+        self.wire.tear()
+        self._loop.call_later(self.luck.uniform(1, 300), self.start)
 
     async def lose_power(self) -> None:
         await self.kill()

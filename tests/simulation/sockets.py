@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Any
 
 from tests.simulation.loop import VirtualLoop
@@ -23,9 +24,9 @@ class Line:
 
     def join(self, client: asyncio.BaseProtocol, server: asyncio.BaseProtocol) -> End:
         """Connect both; the client's end."""
-        self.ends = [End(self, client), End(self, server)]
+        self.ends = [End(self, client, copy_context()), End(self, server, Context())]
         for end in self.ends:
-            end.protocol.connection_made(end)
+            end.context.run(end.protocol.connection_made, end)
         return self.ends[0]
 
     def send(self, sender: End, data: bytes) -> None:
@@ -48,7 +49,8 @@ class Line:
         if not self.is_broken:
             self.is_broken = True
             for end in self.ends:
-                self._loop.call_soon(end.lose, ConnectionResetError("connection reset"))
+                error = ConnectionResetError("connection reset")
+                self._loop.call_soon(end.lose, error, context=end.context)
 
     def other(self, end: End) -> End:
         return self.ends[1 - self.ends.index(end)]
@@ -59,15 +61,16 @@ class Line:
         if self.is_held(receiver):
             self._loop.call_later(RETRANSMIT_SECONDS, self._arrive, receiver)
             return
-        receiver.take(receiver.queue.pop(0))
+        receiver.context.run(receiver.take, receiver.queue.pop(0))
 
 
 class End(asyncio.Transport):
     """What one side's protocol writes to."""
 
-    def __init__(self, line: Line, protocol: asyncio.BaseProtocol) -> None:
+    def __init__(self, line: Line, protocol: asyncio.BaseProtocol, context: Context) -> None:
         super().__init__(ADDRESSES)
         self._line, self.protocol = line, protocol
+        self.context = context
         self.queue: list[bytes] = []
         self.due = 0.0
         self._is_closing = False
