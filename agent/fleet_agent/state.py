@@ -259,7 +259,7 @@ class StateFolder:
             _sync_folder(path)
             _sync_folder(self._attempts)
         except OSError:  # or the same answer would find it, and nobody would train it
-            (path / "attempt.json").unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True)
             raise
         return AttemptFolder(path, record)
 
