@@ -176,6 +176,7 @@ MUTANTS = [
         "logs/store.py",
         "if overlap and os.pread(descriptor, min(overlap, len(data)), offset) != data[:overlap]:",
         "if False:",
+        f"{HISTORIES} tests/server/test_log_store.py",
     ),
     Mutant(
         "access: the role may",

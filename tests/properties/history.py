@@ -615,6 +615,7 @@ WEIGHTS = {
     "sweep": 3,
     "moment": 2,
     "silence": 2,
+    "log": 2,
 }
 OFTEN = [name for name in STEPS for _ in range(WEIGHTS.get(name, 1))]
 
