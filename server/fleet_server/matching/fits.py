@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -61,6 +61,7 @@ class Offer:
                 free.remove(vram)
         return tuple(free)
 
+    @cached_property
     def idle(self) -> Offer:
         """The same worker if it were live, taking work, and doing nothing."""
         return replace(self, live=True, draining=False, held=())
@@ -80,7 +81,7 @@ def fits(demand: Demand, offer: Offer) -> tuple[Refusal, ...]:
 
 def can_ever(demand: Demand, offer: Offer) -> tuple[Refusal, ...]:
     """As `fits`, but as if the worker were live and idle: what no waiting will change."""
-    return fits(demand, offer.idle())
+    return fits(demand, offer.idle)
 
 
 def uses_cuda(needs: Needs, has: Capability) -> bool:
@@ -99,20 +100,18 @@ def why_waiting(demand: Demand, offers: Sequence[Offer]) -> str | None:
         return f"no worker can take it: {_each(demand, offers)}"
     if any(not fits(demand, offer) for offer in able):
         return None
-    reasons = [f"{offer.name}: {fits(demand, offer)[0].message}" for offer in able]
-    return f"waits for a worker: {_some(reasons)}"
+    reasons = _some(able, lambda offer: fits(demand, offer)[0].message)
+    return f"waits for a worker: {reasons}"
 
 
 def _each(demand: Demand, offers: Sequence[Offer]) -> str:
     ordered = sorted(offers, key=lambda offer: (not offer.live, offer.name))
-    return _some(
-        [f"{offer.name}: {', '.join(r.message for r in can_ever(demand, offer))}" for offer in ordered]
-    )
+    return _some(ordered, lambda offer: ", ".join(reason.message for reason in can_ever(demand, offer)))
 
 
-def _some(reasons: Sequence[str], most: int = 4) -> str:
-    rest = f"; and {len(reasons) - most} more" if len(reasons) > most else ""
-    return "; ".join(reasons[:most]) + rest
+def _some(offers: Sequence[Offer], say: Callable[[Offer], str], most: int = 4) -> str:
+    rest = f"; and {len(offers) - most} more" if len(offers) > most else ""
+    return "; ".join(f"{offer.name}: {say(offer)}" for offer in offers[:most]) + rest
 
 
 def _not_allowed(demand: Demand, offer: Offer) -> Iterator[Refusal]:

@@ -28,19 +28,17 @@ def relaxation(demand: Demand, offers: Sequence[Offer]) -> Relaxation | None:
     """The cheapest change that makes some worker able to take it; None where one is able already or none is enough."""
     if any(not can_ever(demand, offer) for offer in offers):
         return None
-    found = [
-        (change.cost, offer.name, change)
-        for offer in offers
-        for change in _changes(demand, offer)
-        if not can_ever(replace(demand, needs=change.needs), replace(offer, policy=change.policy))
-    ]
-    if not found:
-        return None
-    _, worker, change = min(found, key=lambda entry: (entry[0], entry[1], entry[2].key))
-    message = f"{change.key} {change.required} -> {change.suggested} would let {worker} take it"
-    return Relaxation(
-        worker=worker, key=change.key, required=change.required, suggested=change.suggested, message=message
-    )
+    found = [(change, offer) for offer in offers for change in _changes(demand, offer)]
+    for change, offer in sorted(found, key=lambda pair: (pair[0].cost, pair[1].name, pair[0].key)):
+        if not can_ever(replace(demand, needs=change.needs), replace(offer, policy=change.policy)):
+            return Relaxation(
+                worker=offer.name,
+                key=change.key,
+                required=change.required,
+                suggested=change.suggested,
+                message=f"{change.key} {change.required} -> {change.suggested} would let {offer.name} take it",
+            )
+    return None
 
 
 def _changes(demand: Demand, offer: Offer) -> Iterator[Change]:
