@@ -192,19 +192,21 @@ class StateFolder:
         """Create or open it. AgentError when another agent uses it or it cannot be written."""
         self.root = root = root.absolute()  # trainers run elsewhere and are told paths in here
         self._attempts = root / "attempts"
+        self._lock: int | None = None
         try:
             self._attempts.mkdir(parents=True, exist_ok=True, mode=0o700)
             root.chmod(0o700)
             self._lock = locks.take(root / "lock")
+            if self._lock is None:
+                raise AgentError(
+                    f"Another agent runs on {root}; end it, or give this one its own --state folder."
+                )
+            self.worker = self._identity()
         except OSError as error:
+            self.close()
             raise AgentError(
                 f"The state folder {root} cannot be used: {error.strerror}. Name another by --state."
             ) from None
-        if self._lock is None:
-            raise AgentError(
-                f"Another agent runs on {root}; end it, or give this one its own --state folder."
-            )
-        self.worker = self._identity()
         self.incarnation = str(uuid4())
 
     def close(self) -> None:
