@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from pathlib import Path
 
 from fleet_agent.agent import Agent
+from fleet_agent.errors import AgentError
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Uplink
@@ -55,8 +57,8 @@ class Machine:
 
     async def _live(self) -> None:
         DIAL.set(self.wire.dial)
-        KILL.set(self._die)
         state = StateFolder(self.settings.state)
+        KILL.set(self._die)
         uplink = Uplink(URL, lambda: self._token, transport=self.wire)
         self._agent = Agent(
             self.settings,
@@ -108,8 +110,12 @@ class Machine:
         """An agent ends only when it is told to."""
         if self._life is not None and self._life.done() and not self._life.cancelled():
             error = self._life.exception()
-            if error is not None:
-                self._seen.broken.append(f"the agent on {self.name} died of {error!r}")
+            if isinstance(error, AgentError) and "cannot be used" in str(error):
+                self._seen.sometimes["no start on a full disk"] += 1
+                self.start()
+            elif error is not None:
+                where = traceback.format_exception(error)[-6:]
+                self._seen.broken.append(f"the agent on {self.name} died: {where}")
                 self._life = None
 
     def left_behind(self) -> list[str]:
