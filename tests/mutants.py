@@ -197,13 +197,10 @@ MUTANTS = [
         "workers/service.py",
         "if known and elsewhere and self.roster.last_heard(known) > fresh:",
         "if False:",
-        "tests/server/test_claims.py tests/server/test_jobs.py tests/server/test_restart.py",
+        "tests/server/test_sweep.py",
     ),
     Mutant(
-        "reload: unchanged writes nothing",
-        "manifest/service.py",
-        "        if plan.changed:\n",
-        "        if True:\n",
+        "reload: an equal row is left alone", "manifest/plan.py", "    if after == job:\n", "    if False:\n"
     ),
 ]
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, func, select
 
+from fleet_protocol.capability import Capability
 from fleet_protocol.ids import AttemptId, JobId, Sha256, WorkerId
 from fleet_protocol.jobs import AcceptRequest, RequeueRequest
 from fleet_protocol.plan import ReloadRequest
@@ -33,7 +34,7 @@ from fleet_server.jobs.model import job_from
 from fleet_server.jobs.queries import job_and_attempt, job_row
 from fleet_server.matching.loop import Waiting
 from fleet_server.tables import events, jobs
-from tests.properties.inline import HEARTBEAT, LEASE, SWEEP, Backup, Stage, drive
+from tests.properties.inline import HEARTBEAT, LEASE, START, SWEEP, Backup, Stage, drive
 from tests.properties.reference import Reference, Refused, works
 from tests.server.coordinator import CAPABILITY, job, manifest
 
@@ -133,7 +134,7 @@ class History:
         names = [self.choice.of(list(WORKERS)) for _ in range(self.choice.of([1, 1, 1, 2, 3]))]
         for name in dict.fromkeys(names):
             old = [held for held in self.held if held.worker == IDS[name]]
-            if old and self.choice.of([True, False, False, False, False]):
+            if old and self.choice.of(range(5)) == 0:
                 again = self.choice.of(old)
                 asked[again.claim] = _waiting(self.choice.of([IDS[name], IDS[name], IDS["ant"]]), again.claim)
             else:
@@ -203,19 +204,18 @@ class History:
         """One call, and what the reference says of it; the code of a refusal, if it was refused."""
         about = {"worker": held.worker, "attempt": held.attempt}
         workers = self.stage.workers
+        plain = (word,) if verb in {"complete", "fail"} else ()
         call: Coroutine[Any, Any, Any]
-        plain: tuple[object, ...] = ()
         if verb == "start":
-            call = workers.start(held.job, StartRequest(**about))
+            call = workers.start(held.job, StartRequest.model_validate(about))
         elif verb == "complete":
-            plain = (word,)
-            call = workers.complete(held.job, CompleteRequest(**about, artifact=word))
+            call = workers.complete(held.job, CompleteRequest.model_validate({**about, "artifact": word}))
         elif verb == "fail":
-            reason = f"it broke: {word}"
-            plain = (word,)
-            call = workers.fail(held.job, FailRequest(**about, kind=word, reason=reason, exit_code=1))
+            failure = {"kind": word, "reason": f"it broke: {word}", "exit_code": 1}
+            call = workers.fail(held.job, FailRequest.model_validate({**about, **failure}))
         else:
-            call = workers.release(held.job, ReleaseRequest(**about, reason=ReleaseReason.DRAINED))
+            given_back = {**about, "reason": ReleaseReason.DRAINED}
+            call = workers.release(held.job, ReleaseRequest.model_validate(given_back))
         cancelling = held.job in self.reference.works and self.reference.works[held.job].cancel
         refused = self._both(
             held.job,
@@ -378,11 +378,41 @@ class History:
         self.reference.restart(self.now)
         self.sometimes["an older database restored"] += 1
 
+    def misfortune(self) -> None:
+        """Workers take what there is and are never heard again, more often than a job may be lost."""
+        for _ in range(4):
+            for _ in range(2):
+                self.claim()
+                self.check()
+                self.expected.clear()
+            self.stage.clock.advance(START // 2 + 1)
+            for _ in range(2):
+                self.sweep()
+                self.check()
+                self.sometimes["lost as often as it may be"] += "failed" in dict(self.expected).values()
+                self.expected.clear()
+                self.stage.clock.advance(START // 2 + 1)
+
     # what operators do
 
     def cancel(self) -> None:
         work = self._some_job()
         self._both(work, self.stage.jobs.cancel(work, "operator", ""), lambda: self.reference.cancel(work))
+
+    def regret(self) -> None:
+        """A job is cancelled while it runs, and its agent has a last word that may be about something else."""
+        open_ones = [held for held in self.held if self._is_open(held)]
+        if open_ones:
+            held = self.choice.of(open_ones)
+            self._both(
+                held.job,
+                self.stage.jobs.cancel(held.job, "operator", ""),
+                lambda: self.reference.cancel(held.job),
+            )
+            self.check()
+            self.expected.clear()
+            verb = self.choice.of(["start", "complete", "fail", "release"])
+            self._say(verb, held, self._word(verb))
 
     def requeue(self) -> None:
         work, again = self._some_job(), self.choice.of([False, True])
@@ -406,9 +436,10 @@ class History:
     def reload(self) -> None:
         """A manifest, changed or not: nothing of it touches where a job stands."""
         kind = self.choice.of(list(CHANGED))
-        before = self._written()
+        before, changed = self._written(), False
         try:
-            plan = drive(self.stage.manifests.reload(ReloadRequest(toml=CHANGED[kind], file="m"), "operator"))
+            asked = ReloadRequest(toml=CHANGED[kind], file="m")
+            changed = drive(self.stage.manifests.reload(asked, "operator")).changed
         except Refusal as error:
             refused = str(error.code)
         else:
@@ -423,14 +454,14 @@ class History:
         assert not repeated.changed
         assert self._written() == again, "an unchanged reload writes nothing"
         fresh = self._new_events()
-        assert bool(fresh) <= plan.changed
+        assert bool(fresh) <= changed
         assert {kind for _, kind in fresh} <= {"rescheduled", "removed", "restored"}
         self.expected += fresh
         self.sometimes[f"reload: {kind}"] += 1
 
     def mistake(self) -> None:
         """Two operations share a transaction and one of them raises: the other must not pay for it."""
-        work, ghost = self._some_job(), Held(self._some_job(), NOBODY, IDS["ant"], "")
+        work, ghost = self._some_job(), Held(JobId(self._some_job()), NOBODY, IDS["ant"], "")
 
         def good(tx: Transaction) -> int:
             return tx.last_event
@@ -574,7 +605,7 @@ def greeting(name: str, held: Sequence[Held], *, running: bool = True) -> HelloR
         version="0.1.0",
         incarnation=str(UUID(int=7)),
         boot_id="boot",
-        capability={**CAPABILITY, **WORKERS[name]},
+        capability=Capability.model_validate({**CAPABILITY, **WORKERS[name]}),
         attempts=tuple(LocalAttempt(attempt=h.attempt, job_id=h.job, running=running) for h in held),
     )
 
@@ -600,7 +631,9 @@ STEPS: dict[str, Callable[[History], None]] = {
     "restart": History.restart,
     "save": History.save,
     "restore": History.restore,
+    "misfortune": History.misfortune,
     "cancel": History.cancel,
+    "regret": History.regret,
     "requeue": History.requeue,
     "accept": History.accept,
     "reload": History.reload,
@@ -638,6 +671,7 @@ SOMETIMES = frozenset(
         "complete refused: artifact_missing",
         "heartbeat in time, swept later",
         "heartbeat just after the sweep took it",
+        "lost as often as it may be",
         "late artifact accepted",
         "late artifact kept",
         "lease lost",

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from fleet_protocol.capability import Capability
 from fleet_protocol.ids import JobId, WorkerId
 from fleet_protocol.jobs import Explanation, Relaxation
 from fleet_protocol.plan import ReloadRequest
@@ -126,7 +127,7 @@ def set_up(stage: Stage, scene: Scene) -> JobId:
                     protocol=1,
                     version="0.1.0",
                     incarnation=str(uuid4()),
-                    capability={**CAPABILITY, **offers},
+                    capability=Capability.model_validate({**CAPABILITY, **offers}),
                 )
             )
         )

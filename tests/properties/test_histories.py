@@ -25,7 +25,6 @@ from tests.properties.inline import Backup, Stage
 T = TypeVar("T")
 HISTORIES = {"sqlite": 100, "postgresql": 15}
 EXAMPLES = {"sqlite": 30, "postgresql": 8}
-WITH_A_SWEEP = 2
 
 
 class Drawn:
@@ -93,14 +92,19 @@ def test_a_broken_promise_names_its_seed(stage: Stage, beginning: Backup, monkey
             history.stage.connection.exec_driver_sql("UPDATE jobs SET errors = errors + 1")
 
     monkeypatch.setitem(STEPS, "sweep", forbidden)
-    told = []
-    for _ in range(2):
-        with pytest.raises(AssertionError) as error:
-            seeded.play(stage, beginning, WITH_A_SWEEP, Counter())
-        told += error.value.__notes__
+    told = [_first_failure(stage, beginning) for _ in range(2)]
     assert told[0] == told[1]
-    assert told[0].startswith(f"seed {WITH_A_SWEEP}: ")
+    assert told[0].startswith("seed ")
     assert told[0].endswith(" sweep")
+
+
+def _first_failure(stage: Stage, beginning: Backup) -> str:
+    for seed in range(50):
+        try:
+            seeded.play(stage, beginning, seed, Counter())
+        except AssertionError as error:
+            return error.__notes__[0]
+    raise AssertionError("nothing was noticed")
 
 
 def _requests() -> list[type[BaseModel]]:

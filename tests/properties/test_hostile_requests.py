@@ -106,7 +106,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     shutil.rmtree(data)
 
 
-def _meant(draw: st.DrawFn, served: Served, values: object) -> object:
+def _meant(draw: st.DrawFn, served: Served, values: Any) -> Any:
     """Most often, ids that exist in the place of ids that only look like some."""
     if not isinstance(values, dict):
         return values
@@ -134,7 +134,7 @@ def asked(draw: st.DrawFn, served: Served, path: str, method: str) -> httpx.Requ
     elif not isinstance(body, schemathesis.core.NotSet):
         content = json.dumps(body).encode()
         headers["content-type"] = "application/json"
-    clean = {name: value.encode("latin-1", "replace") for name, value in headers.items()}
+    clean = {name.encode("ascii"): value.encode("latin-1", "replace") for name, value in headers.items()}
     return httpx.Request(
         method.upper(), served.url + case.formatted_path, params=case.query, headers=clean, content=content
     )
@@ -202,7 +202,7 @@ def test_an_attempt_that_is_forged_stale_or_somebody_elses(served: Served, verb:
     """The forger may know everything but one thing."""
     work, (done, failed, held, theirs) = served.known["job_id"], served.known["attempt"]
     box, other = served.known["worker"]
-    more = {
+    more: dict[str, dict[str, Any]] = {
         "complete": {"artifact": served.known["artifact"][0]},
         "fail": {"kind": "error", "reason": "no", "exit_code": 9},
         "release": {"reason": "drained"},
