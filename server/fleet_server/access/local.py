@@ -6,6 +6,7 @@ be made to resolve to it. Neither can send a Host and an Origin that pass here.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -32,12 +33,18 @@ class LocalOnly:
 
 def _refusal(headers: Headers) -> Refusal | None:
     host = headers.get("host", "")
-    if not is_loopback(_hostname(f"//{host}")):
+    if not _is_ours(host):
         return WrongHost()
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2] != host:
         return WrongOrigin()
     return None
+
+
+@lru_cache(maxsize=64)
+def _is_ours(host: str) -> bool:
+    """Asked with every request, and nearly always about the same two names."""
+    return is_loopback(_hostname(f"//{host}"))
 
 
 def _hostname(url: str) -> str:

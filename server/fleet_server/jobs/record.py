@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import Update, bindparam, insert, update
 
 from fleet_server.database import EventRow, Transaction
 from fleet_server.errors import WrongState
-from fleet_server.jobs.model import Attempt, Job, attempt_values, job_values
+from fleet_server.jobs.model import JOB_COLUMNS, Attempt, Job, attempt_values, job_values
 from fleet_server.jobs.transitions import Change
 from fleet_server.tables import attempts, jobs
 
-# Status and current attempt are in the WHERE: a change decided on an older row touches nothing.
-_UPDATE_JOB = (
-    update(jobs)
-    .where(
-        jobs.c.job_id == bindparam("_job_id"),
-        jobs.c.status == bindparam("_status"),
-        jobs.c.version == bindparam("_version"),
+
+@cache
+def _update_job(*columns: str) -> Update:
+    """Status and version are in the WHERE: a change decided on an older row touches nothing."""
+    return (
+        update(jobs)
+        .where(
+            jobs.c.job_id == bindparam("_job_id"),
+            jobs.c.status == bindparam("_status"),
+            jobs.c.version == bindparam("_version"),
+        )
+        .values({column: bindparam(column) for column in columns})
     )
-    .values({column.name: bindparam(column.name) for column in jobs.c if column.name != "job_id"})
-)
+
+
 _UPDATE_ATTEMPT = (
     update(attempts)
     .where(attempts.c.attempt == bindparam("_attempt"))
@@ -39,8 +45,12 @@ def apply_all(tx: Transaction, changes: Sequence[Change], actor: str | Sequence[
     """Write many changes set-wise; a claim's attempt is new, others exist. `actor` is one for all, or one each."""
     actors = [actor] * len(changes) if isinstance(actor, str) else list(actor)
     after = [_note(tx, change, by) for change, by in zip(changes, actors, strict=True)]
-    rows = [_guarded(change.before, job) for change, job in zip(changes, after, strict=True)]
-    if tx.connection.execute(_UPDATE_JOB, rows).rowcount != len(changes):
+    pairs = [(change.before, job) for change, job in zip(changes, after, strict=True)]
+    columns = [
+        name for name in JOB_COLUMNS if any(getattr(old, name) != getattr(new, name) for old, new in pairs)
+    ]
+    rows = [_guarded(before, job, columns) for before, job in pairs]
+    if tx.connection.execute(_update_job(*columns), rows).rowcount != len(changes):
         raise WrongState("The job changed meanwhile; look at it again.")
     touched = [(change.kind, attempt) for change in changes if (attempt := change.attempt)]
     if new := [attempt_values(attempt) for kind, attempt in touched if kind == "claimed"]:
@@ -82,7 +92,7 @@ def _known(attempt: Attempt) -> dict[str, object]:
     return {**attempt_values(attempt), "_attempt": attempt.attempt}
 
 
-def _guarded(before: Job, after: Job) -> dict[str, object]:
+def _guarded(before: Job, after: Job, columns: Sequence[str]) -> dict[str, object]:
     values = job_values(after)
-    del values["job_id"]
-    return {**values, "_job_id": before.job_id, "_status": before.status, "_version": before.version}
+    changed = {name: values[name] for name in columns}
+    return {**changed, "_job_id": before.job_id, "_status": before.status, "_version": before.version}
