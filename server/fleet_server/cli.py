@@ -64,6 +64,8 @@ def serve(  # noqa: PLR0913 - a program's flags are its parameters here
 @app.command()
 def migrate(data: Data = None, database_url: Database = None) -> None:
     """Bring the database to this version's schema."""
+    from sqlalchemy.exc import ArgumentError
+
     from fleet_server.schema import SchemaError
     from fleet_server.schema import migrate as upgrade
 
@@ -71,11 +73,17 @@ def migrate(data: Data = None, database_url: Database = None) -> None:
         name: value for name, value in (("data", data), ("database_url", database_url)) if value is not None
     }
     settings = _settings(given)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         revision = upgrade(settings.url)
     except SchemaError as error:
         _fail(str(error))
+    except ArgumentError as error:
+        _fail(f"--database-url cannot be used: {error}")
+    except OSError as error:
+        _fail(
+            f"cannot use {error.filename or settings.data}: {error.strerror}; give another folder with --data"
+        )
     typer.echo(f"fleet-server: the database is at revision {revision}")
 
 

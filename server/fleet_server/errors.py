@@ -141,7 +141,7 @@ class DuplicateIdentity(Refusal):
 
 
 class ProtocolTooOld(Refusal):
-    """This agent speaks a protocol that the coordinator no longer accepts; upgrade it."""
+    """This agent speaks a protocol that the coordinator does not accept."""
 
     code, status = Code.PROTOCOL_TOO_OLD, 426
 

@@ -9,11 +9,12 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import Response
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 
 from fleet_protocol.errors import PROBLEM_JSON, Code, Problem, ProblemItem
-from fleet_server.errors import NotAuthenticated, Refusal
+from fleet_server.errors import NotAuthenticated, Refusal, StorageFull
 
 log = structlog.get_logger()
 
@@ -32,6 +33,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(WebSocketRequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(Exception, _internal)
 
 
@@ -76,6 +78,13 @@ async def _http(_: HTTPConnection, error: Exception) -> Response:
 async def _gone(_: HTTPConnection, __: Exception) -> Response:
     """A caller that went away in the middle of its body; if a proxy's caller reads this, it may try again."""
     return Response(status_code=408)
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    """SQLite says in words only that the disk is full; nothing was written, and there may be room later."""
+    if "disk is full" in str(error):
+        return render(StorageFull().problem())
+    return await _internal(request, error)
 
 
 async def _internal(request: Request, error: Exception) -> Response:

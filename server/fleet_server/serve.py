@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -13,11 +14,13 @@ from typing import IO, NoReturn
 import structlog
 import uvicorn
 from sqlalchemy import Engine
+from sqlalchemy.exc import ArgumentError
 
 from fleet_protocol.local import LocalServer, is_loopback, write_note
 from fleet_protocol.manifest import LOCAL_MANIFEST, ManifestError, find_manifest, load
 from fleet_protocol.version import program_version
 from fleet_server import journal
+from fleet_server.access.tokens import open_tokens
 from fleet_server.activity import FolderInUse, hold_folder, is_active
 from fleet_server.app import create_app
 from fleet_server.clock import SteadyClock
@@ -62,12 +65,19 @@ def run(settings: Settings, fail: Fail) -> None:
     settings = settings.model_copy(update={"manifest": _manifest(settings.manifest, fail)})
     _folder(settings.data, fail)
     try:
+        open_tokens(settings.data / "tokens")
         engine = _become_active(settings)
     except (FolderInUse, SchemaError) as error:
         fail(str(error))
+    except (ArgumentError, ImportError) as error:
+        fail(f"--database-url cannot be used: {error}; PostgreSQL needs the extra `postgres`")
+    except OSError as error:
+        fail(
+            f"cannot use {error.filename or settings.data}: {error.strerror}; give another folder with --data"
+        )
     listener = _listen(settings, fail)
     port = listener.getsockname()[1]
-    write_note(LocalServer(port, settings.data))
+    _note(LocalServer(port, settings.data))
     clock = SteadyClock()
     config = uvicorn.Config(
         create_app(settings, clock, Database(settings.url, clock, engine)),
@@ -82,13 +92,22 @@ def run(settings: Settings, fail: Fail) -> None:
     server = Server(config)
     _when_started(server, f"fleet-server: listening on http://{settings.host}:{port}")
     log.info("starting", version=program_version(), data=str(settings.data), port=port)
-    server.run(sockets=[listener])
+    with contextlib.suppress(SystemExit):  # uvicorn's word for a start that failed; ours follows
+        server.run(sockets=[listener])
     if not server.started:
         fail("could not start; the lines above say why")
     if server.lost_database:
         fail(
             "lost the database, and with it the right to write; a standby can take over, or start this one again"
         )
+
+
+def _note(server: LocalServer) -> None:
+    """Without the note other programs of this account have to be told the token; that is no reason not to serve."""
+    try:
+        write_note(server)
+    except OSError as error:
+        log.warning("note_not_written", file=error.filename, why=error.strerror, instead="set FLEET_TOKEN")
 
 
 def _become_active(settings: Settings) -> Engine:

@@ -130,7 +130,7 @@ async def test_no_token_and_a_wrong_one(fleet: Coordinator):
         assert answer.headers["www-authenticate"] == "Bearer"
         assert "wrong" not in answer.text
     problem = await refused(await fleet.http("agent").get("/v1/jobs"), 403, "not_permitted")
-    assert problem["detail"] == "A agent token may not do this; it takes one of: operator, viewer."
+    assert problem["detail"] == "This agent token may not do this; it takes one of: operator, viewer."
 
 
 async def test_the_other_header_for_operators(fleet: Coordinator):

@@ -196,3 +196,29 @@ def test_migrate(tmp_path: Path):
     command = [sys.executable, "-m", "fleet_server", "migrate", "--data", str(tmp_path / "new")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert re.fullmatch(r"fleet-server: the database is at revision \w+\n", ended.stdout)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("name", ["lock", "tokens"])
+def test_a_data_folder_that_is_not_one(data: Path, name: str):
+    (data / "lock").mkdir() if name == "lock" else (data / "tokens").touch()
+    assert refusal("--data", data).startswith(f"cannot use {data / name}: ")
+
+
+@pytest.mark.parametrize("url", ["nonsense", "foo://x"])
+def test_a_database_url_that_is_none(tmp_path: Path, url: str):
+    sentence = refusal("--data", tmp_path / "new", "--database-url", url)
+    assert sentence.startswith("--database-url cannot be used: ")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_tokens_found_by_nobody_are_no_reason_not_to_serve(data: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FLEET_STATE_DIR", "/proc/nowhere")
+    command = [*SERVE, "--port", "0", "--data", str(data)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=-1, stderr=-1)
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        assert b"listening" in await process.stdout.readline()
+    process.terminate()
+    _, errors = await process.communicate()
+    assert b"note_not_written" in errors

@@ -29,7 +29,9 @@ def authorize(connection: HTTPConnection, name: str) -> Role | None:
     if role is None:
         raise NotAuthenticated
     if role not in allowed:
-        raise NotPermitted(f"A {role} token may not do this; it takes one of: {', '.join(sorted(allowed))}.")
+        raise NotPermitted(
+            f"This {role} token may not do this; it takes one of: {', '.join(sorted(allowed))}."
+        )
     return role
 
 
