@@ -1,6 +1,6 @@
 """The core's figures: claims and what they cost in a long queue, plan and reload, explain, heartbeats, locks.
 
-python3 run.py bench core                      all of them, about fifteen minutes
+python3 run.py bench core                      all of them, about ten minutes
 python3 run.py bench core --only NAME,NAME     those whose names begin so, as claims_sqlite or explain_ms
 python3 run.py bench core --quick              all of them, small: whether it works, not how fast it is
 """
@@ -31,7 +31,7 @@ from bench.rig.programs import HEAD, Fleet, grid, running
 from fleet_protocol.capability import Capability, Gpu
 from fleet_protocol.manifest import parse
 
-CLAIMS = {1: 400, 32: 4000, 200: 6000}
+CLAIMS = {1: 300, 32: 2000, 200: 3000}
 """Claims of a run, by how many workers claim at once."""
 ENGINES = ("sqlite", "postgres")
 

@@ -37,7 +37,7 @@ def demand(model: str = "gbt", **needs: Any) -> Demand:
     return Demand(model, Needs(**needs))
 
 
-BUSY = (demand(min_cores=0, min_ram_gib=0),)
+BUSY = ((demand(min_cores=0, min_ram_gib=0), 1),)
 
 
 @pytest.mark.parametrize(

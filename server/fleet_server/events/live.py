@@ -7,19 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import select
-
 from fleet_protocol.events import LiveFrame
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
-from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import Progress
 from fleet_server.clock import Clock
 from fleet_server.database import Database
-from fleet_server.jobs.model import job_from
+from fleet_server.jobs.queries import pending
 from fleet_server.jobs.service import waiting_reasons
 from fleet_server.logs.store import LogStore
 from fleet_server.matching.loop import MatchingLoop
-from fleet_server.tables import jobs
 from fleet_server.workers.roster import Roster
 
 K = TypeVar("K")
@@ -79,13 +75,10 @@ class Live:
 
     async def _reasons(self) -> Mapping[JobId, str]:
         async with self._database.read() as connection:
-            rows = (
-                (await connection.execute(select(jobs).where(jobs.c.status == JobStatus.PENDING)))
-                .mappings()
-                .all()
-            )
+            rows = await connection.run_sync(pending)
+            kinds = await connection.run_sync(self._matching.demands)
             offers = await connection.run_sync(self._matching.offers)
-        return waiting_reasons((job_from(row) for row in rows), offers)
+        return waiting_reasons(rows, kinds, offers)
 
     def now(self) -> datetime:
         return self._clock.now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,6 +39,21 @@ def job_row(connection: Connection, job_id: JobId) -> Job:
 def all_jobs(connection: Connection) -> list[Job]:
     columns = [jobs.c[name] for name in JOB_COLUMNS]  # by position: a manifest's plan reads them all
     return [Job(*row) for row in connection.execute(select(*columns))]
+
+
+class Pending(NamedTuple):
+    """As much of a pending job as tells why it waits."""
+
+    job_id: JobId
+    needs_digest: str
+    reason: str | None
+    not_before: datetime | None
+
+
+def pending(connection: Connection) -> list[Pending]:
+    columns = [jobs.c[name] for name in Pending._fields]
+    statement = select(*columns).where(jobs.c.status == JobStatus.PENDING)
+    return [Pending(*row) for row in connection.execute(statement)]
 
 
 def open_attempts(connection: Connection) -> list[tuple[Job, Attempt]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,10 +25,11 @@ from fleet_server.errors import ArtifactMissing
 from fleet_server.events.queries import moments
 from fleet_server.jobs import queries, transitions
 from fleet_server.jobs.model import Job, code_of
+from fleet_server.jobs.queries import Pending
 from fleet_server.jobs.record import apply
 from fleet_server.jobs.transitions import Change
 from fleet_server.matching.assign import Candidate, kept_for_another
-from fleet_server.matching.fits import Offer, demand_of, fits, why_waiting
+from fleet_server.matching.fits import Demand, Offer, demand_of, fits, why_waiting
 from fleet_server.matching.loop import MatchingLoop
 from fleet_server.matching.relax import relaxation
 
@@ -143,12 +144,15 @@ def views(jobs: Iterable[Job], offers: list[Offer]) -> list[JobView]:
     ]
 
 
-def waiting_reasons(jobs: Iterable[Job], offers: list[Offer]) -> dict[JobId, str]:
-    """Pending jobs that wait for more than their turn, and why."""
-    return {view.job_id: view.reason for view in views(jobs, offers) if view.reason}
+def waiting_reasons(
+    jobs: Iterable[Pending], kinds: Mapping[str, Demand], offers: list[Offer]
+) -> dict[JobId, str]:
+    """Pending jobs that wait for more than their turn, and why; `kinds` are their demands by digest."""
+    waits = {digest: why_waiting(demand, offers) for digest, demand in kinds.items()}
+    return {job.job_id: why for job in jobs if (why := _pending_reason(job, waits[job.needs_digest]))}
 
 
-def _pending_reason(job: Job, waits: str | None) -> str | None:
+def _pending_reason(job: Job | Pending, waits: str | None) -> str | None:
     own = [job.reason] if job.reason else []
     if job.not_before is not None and own:
         own.append(f"tries again at {rfc3339(job.not_before)}")

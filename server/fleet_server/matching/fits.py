@@ -40,23 +40,24 @@ class Offer:
     policy: HostPolicy
     live: bool = True
     draining: bool = False
-    held: tuple[Demand, ...] = ()
-    """What it is training already; reserved until it ends."""
+    held: tuple[tuple[Demand, int], ...] = ()
+    """What it is training already, by kind and number; reserved until it ends."""
 
     @cached_property
     def cores(self) -> int:
-        return self.capability.cores - sum(demand.needs.min_cores for demand in self.held)
+        return self.capability.cores - sum(n * demand.needs.min_cores for demand, n in self.held)
 
     @cached_property
     def ram_gib(self) -> float:
-        return self.capability.ram_gib - sum(demand.needs.min_ram_gib for demand in self.held)
+        return self.capability.ram_gib - sum(n * demand.needs.min_ram_gib for demand, n in self.held)
 
     @cached_property
     def free_vram(self) -> tuple[float, ...]:
         """VRAM of each CUDA device that nothing holds, in GiB, ascending. Held jobs took the tightest that fit."""
         free = sorted(gpu.vram_gib for gpu in self.capability.cuda_gpus)
-        takers = [demand.needs for demand in self.held if uses_cuda(demand.needs, self.capability)]
-        for needs in sorted(takers, key=lambda needs: -needs.min_vram_gib):
+        takers = [(demand.needs, n) for demand, n in self.held if uses_cuda(demand.needs, self.capability)]
+        takers.sort(key=lambda taker: -taker[0].min_vram_gib)
+        for needs in (needs for needs, n in takers for _ in range(n)):
             for vram in [vram for vram in free if vram >= needs.min_vram_gib][: needs.gpus]:
                 free.remove(vram)
         return tuple(free)
@@ -67,7 +68,7 @@ class Offer:
         return replace(self, live=True, draining=False, held=())
 
     def holding(self, demand: Demand) -> Offer:
-        return replace(self, held=(*self.held, demand))
+        return replace(self, held=(*self.held, (demand, 1)))
 
 
 def demand_of(spec: JobSpec) -> Demand:
@@ -167,7 +168,7 @@ def _unavailable(offer: Offer) -> Iterator[Refusal]:
         yield _refuse("not_live", "heard within a minute", "silent", "not heard from")
     if offer.draining:
         yield _refuse("draining", "takes new work", "draining", "draining")
-    count, most = len(offer.held), offer.capability.max_jobs
+    count, most = sum(n for _, n in offer.held), offer.capability.max_jobs
     if count >= most:
         yield _refuse("busy", f"fewer than {most} running", str(count), f"busy with {count}")
 

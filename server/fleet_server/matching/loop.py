@@ -174,7 +174,7 @@ class MatchingLoop:
         waiting = [replace(everybody[worker], live=True) for worker in asking]  # whoever asks is there
         if not waiting:
             return outcome
-        wanted = heads_wanted(self._demands(tx), waiting)
+        wanted = heads_wanted(self.demands(tx.connection), waiting)
         heads = {
             job.job_id: job
             for digest, count in wanted.items()
@@ -233,11 +233,9 @@ class MatchingLoop:
         demand = self._demand(connection, job.needs_digest)
         return Candidate(job.job_id, demand, job.priority, job.queued_at, patience, job.avoid_worker_id)
 
-    def _demands(self, tx: Transaction) -> dict[str, Demand]:
+    def demands(self, connection: Connection) -> dict[str, Demand]:
         """What pending jobs ask for, by digest."""
-        return {
-            digest: self._demand(tx.connection, digest) for digest in queries.pending_kinds(tx.connection)
-        }
+        return {digest: self._demand(connection, digest) for digest in queries.pending_kinds(connection)}
 
     def _demand(self, connection: Connection, digest: str) -> Demand:
         """What the jobs of one kind ask for; read from the database once, ever."""
@@ -247,9 +245,9 @@ class MatchingLoop:
 
     def offers(self, connection: Connection) -> list[Offer]:
         """Everybody as the matching sees them, with what they hold."""
-        held: dict[WorkerId, list[Demand]] = defaultdict(list)
+        held: dict[WorkerId, list[tuple[Demand, int]]] = defaultdict(list)
         for worker, digest, count in queries.held_kinds(connection):
-            held[worker] += [self._demand(connection, digest)] * count
+            held[worker].append((self._demand(connection, digest), count))
         return [
             Offer(
                 worker_id=worker.worker_id,
