@@ -5,6 +5,7 @@ The command line fills them in (flag > environment > default) and hands one froz
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import typer
 from platformdirs import user_state_path
 
 from fleet_agent.errors import UsageError
+from fleet_protocol.local import is_loopback
 from fleet_protocol.version import DEFAULT_URL
 
 
@@ -62,16 +64,15 @@ class Settings:
     ] = 30.0
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.server)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise UsageError(f"--server {self.server!r} is not an address such as http://127.0.0.1:8490.")
+        _check_url(self.server)
         if not self.name or len(self.name) > 200 or not self.name.isprintable():
             raise UsageError("--name must have 1 to 200 printable characters.")
         for flag, value in (("cores", self.cores), ("max-jobs", self.max_jobs)):
             if value is not None and value < 1:
                 raise UsageError(f"--{flag} must be at least 1, not {value}.")
-        if self.grace < 0 or (self.ram_gib or 0) < 0:
-            raise UsageError("--grace and --ram-gib cannot be negative.")
+        for flag, amount in (("grace", self.grace), ("ram-gib", self.ram_gib)):
+            if amount is not None and not 0 < amount < math.inf:  # not a number is neither
+                raise UsageError(f"--{flag} must be a number above 0, not {amount:g}.")
         if self.data is not None and not self.data.is_dir():
             raise UsageError(f"--data {self.data} is not a folder; prepare the data there or name another.")
         _ = self.devices
@@ -90,12 +91,26 @@ class Settings:
             return None
         if self.gpus.strip().lower() in ("", "none"):
             return ()
-        try:
-            return tuple(int(number) for number in self.gpus.split(","))
-        except ValueError:
-            raise UsageError(
-                f"--gpus takes device numbers such as 0,1 or `none`, not {self.gpus!r}."
-            ) from None
+        numbers = [number.strip() for number in self.gpus.split(",")]
+        if not all(number.isdecimal() for number in numbers):
+            raise UsageError(f"--gpus takes device numbers such as 0,1 or `none`, not {self.gpus!r}.")
+        return tuple(map(int, numbers))
+
+
+def _check_url(url: str) -> None:
+    """UsageError when `url` is no coordinator's address, or would send a token in the clear."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"--server {url!r} is not an address: {error}.") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise UsageError(f"--server {url!r} is not a coordinator's address; give one like {DEFAULT_URL}.")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise UsageError(
+            f"{url} would send your token unprotected over the network: http is for this machine only; "
+            f"use https://{parts.netloc}, or a tunnel: ssh -L 8490:127.0.0.1:8490 {host}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
