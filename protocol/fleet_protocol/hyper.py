@@ -44,23 +44,64 @@ def check_hyper(hyper: object, schema: Schema) -> Iterator[tuple[Path, str]]:
         yield from _readable(error)
 
 
-def require_schema(schema: Schema) -> None:
-    """SchemaError (of jsonschema) unless `schema` is a JSON Schema."""
+def schema_problems(schema: object) -> Iterator[tuple[Path, str]]:
+    """Why `schema`, written by an operator, is not a JSON Schema that settings can safely be checked against."""
     from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
 
-    Draft202012Validator.check_schema(cast("Any", schema))
+    refused = list(_refused(schema, ()))
+    yield from refused
+    if not refused:
+        try:
+            Draft202012Validator.check_schema(cast("Any", schema))
+        except SchemaError as error:
+            yield tuple(error.absolute_path), f"not a JSON Schema: {error.message}"
+
+
+_REFUSED = {
+    # A reference could fetch from anywhere or never end; a regular expression could take years over one value.
+    **dict.fromkeys(
+        ("$ref", "$dynamicRef", "$recursiveRef", "$id"), "references are not allowed; write the schema out"
+    ),
+    **dict.fromkeys(
+        ("pattern", "patternProperties"),
+        "regular expressions are not allowed; list the allowed values with `enum`",
+    ),
+}
+_NAMED = {"properties", "$defs", "definitions", "dependentSchemas"}
+_VALUES = {"enum", "const", "default", "examples", "required", "dependentRequired"}
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def _refused(schema: object, path: Path) -> Iterator[tuple[Path, str]]:
+    """Keywords that are refused, wherever a schema stands; settings and values may be called as they like."""
+    if isinstance(schema, list):
+        for index, entry in enumerate(schema):
+            yield from _refused(entry, (*path, index))
+    for key, value in schema.items() if isinstance(schema, dict) else ():
+        if key in _REFUSED:
+            yield (*path, key), _REFUSED[key]
+        elif key == "$schema" and value != DIALECT:
+            yield (*path, key), f'must be "{DIALECT}", or left out'
+        elif key in _NAMED and isinstance(value, dict):
+            for name, entry in value.items():
+                yield from _refused(entry, (*path, key, name))
+        elif key not in _VALUES:
+            yield from _refused(value, (*path, key))
 
 
 @cache
 def _validator(schema: str) -> Validator:
     from jsonschema import Draft202012Validator  # imported late: only a manifest needs it
     from jsonschema.validators import extend
+    from referencing import Registry
 
     def is_integer(_: object, value: object) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)  # TOML tells 3 from 3.0, and so do we
 
     checker = Draft202012Validator.TYPE_CHECKER.redefine("integer", is_integer)
-    strict: Validator = cast("Any", extend)(Draft202012Validator, type_checker=checker)(json.loads(schema))
+    kind = cast("Any", extend)(Draft202012Validator, type_checker=checker)
+    strict: Validator = kind(json.loads(schema), registry=Registry())  # an empty one: nothing is ever fetched
     return strict
 
 

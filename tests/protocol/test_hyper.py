@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from referencing.exceptions import Unresolvable
 
-from fleet_protocol.hyper import BUILT_IN_MODELS, built_in_schemas, check_hyper, suggestion
+from fleet_protocol.hyper import (
+    BUILT_IN_MODELS,
+    Schema,
+    built_in_schemas,
+    check_hyper,
+    schema_problems,
+    suggestion,
+)
 
 SCHEMA = {
     "type": "object",
@@ -69,3 +77,32 @@ def test_every_built_in_model_has_a_schema_that_takes_nothing_unknown():
 def test_suggestions():
     assert suggestion("prioritty", ["priority", "name"]) == "; did you mean `priority`?"
     assert suggestion("zzz", ["priority"]) == suggestion("x", None) == ""
+
+
+@pytest.mark.parametrize(
+    ("schema", "path", "words"),
+    [
+        ({"$ref": "http://127.0.0.1:9/x"}, ("$ref",), "references are not allowed; write the schema out"),
+        ({"$ref": "#"}, ("$ref",), "references are not allowed"),
+        ({"properties": {"a": {"$dynamicRef": "#a"}}}, ("properties", "a", "$dynamicRef"), "references"),
+        ({"$id": "http://127.0.0.1:9/x"}, ("$id",), "references"),
+        ({"anyOf": [{"pattern": "(a+)+$"}]}, ("anyOf", 0, "pattern"), "list the allowed values with `enum`"),
+        ({"patternProperties": {"(a+)+$": {}}}, ("patternProperties",), "`enum`"),
+        ({"$schema": "http://json-schema.org/draft-03/schema#"}, ("$schema",), "or left out"),
+        ({"type": "nothing"}, ("type",), "not a JSON Schema"),
+    ],
+)
+def test_an_own_schema_neither_refers_nor_searches(schema: Schema, path: tuple[str | int, ...], words: str):
+    ((where, message),) = schema_problems(schema)
+    assert where == path
+    assert words in message
+
+
+def test_settings_may_be_called_like_keywords():
+    schema = {"properties": {"pattern": {"enum": ["$ref"]}, "properties": {"const": {"$ref": "x"}}}}
+    assert list(schema_problems(schema)) == []
+
+
+def test_a_reference_is_never_fetched():
+    with pytest.raises(Unresolvable):
+        list(check_hyper({}, {"$ref": "http://127.0.0.1:9/x"}))

@@ -6,14 +6,12 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from jsonschema.exceptions import SchemaError
-
 from fleet_protocol.hyper import (
     BUILT_IN_MODELS,
     Schema,
     built_in_schemas,
     check_hyper,
-    require_schema,
+    schema_problems,
     suggestion,
 )
 from fleet_protocol.ids import JobId
@@ -62,11 +60,10 @@ def hyper_problems(raw: Raw) -> Iterator[Problem]:
     for name, entry in _table(raw, "models").items():
         schema = entry.get("hyper") if isinstance(entry, dict) else None
         if isinstance(schema, dict):
-            try:
-                require_schema(schema)
+            wrong = list(schema_problems(schema))
+            yield from ((("models", name, "hyper", *path), message) for path, message in wrong)
+            if not wrong:
                 schemas[name] = schema
-            except SchemaError as error:
-                yield ("models", name, "hyper", *error.absolute_path), f"not a JSON Schema: {error.message}"
     for index, job in _jobs(raw):
         schema = schemas.get(str(job.get("model")))
         if schema is not None:
