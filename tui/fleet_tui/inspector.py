@@ -62,37 +62,51 @@ class Inspector:
         return self.choice or ("why" if row.job.status is JobStatus.PENDING else "log")
 
     async def load(self, coordinator: Coordinator) -> None:
-        """The job's details and the explanation; without an answer the row alone is shown."""
-        if self.job_id is None:
+        """The job's details and the explanation; without an answer the row alone is shown.
+
+        What arrives after another job was turned to belongs to nobody and is dropped, here and in `follow`.
+        """
+        job_id = self.job_id
+        if job_id is None:
             return
         try:
-            self.detail = await coordinator.job(self.job_id)
+            detail = await coordinator.job(job_id)
+            if self.job_id != job_id:
+                return
+            self.detail = detail
             self._changed()
-            self.why = await coordinator.explain(self.job_id)
+            why = await coordinator.explain(job_id)
         except FleetError as error:
-            self.trouble = [str(error), *([error.next] if error.next else [])]
-        self._changed()
+            if self.job_id == job_id:
+                self.trouble = [str(error), *([error.next] if error.next else [])]
+                self._changed()
+            return
+        if self.job_id == job_id:
+            self.why = why
+            self._changed()
 
     async def follow(self, coordinator: Coordinator) -> None:
-        """The log of the current attempt, else of the last one, until it is complete."""
+        """The log of the current attempt, else of the last one, until it is complete or not looked at."""
         if self.job_id is None:
             return
+        log = self.log
         try:
             async for item in follow_log(coordinator, self.job_id):
+                if self.log is not log:
+                    return
                 match item:
                     case LogStart():
                         self._attempt, self.log_state = item.attempt, "live"
                     case bytes():
                         self.log_state = "live"
-                        self._grown(self.log.feed(item))
+                        self._grown(log.feed(item))
                         continue
                     case LogEnd():
                         self.log_state = "complete"
                     case Waiting():
                         self.log_state = f"interrupted, again in {item.seconds:.0f}s"
                 self._changed()
-        except NotFound:
-            self.log_state = "no log yet"
         except FleetError as error:
-            self.log_state = str(error)
-        self._changed()
+            if self.log is log:
+                self.log_state = "no log yet" if isinstance(error, NotFound) else str(error)
+                self._changed()
