@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 from bench.rig.caller import Caller, Refused, Worker
 
 AGENTS = 20
+OPERATOR_SECONDS = 2.0
 LINE = b"epoch 3 loss 0.1234 accuracy 0.987\n" * 20
 Act = Callable[[], None]
 
@@ -102,7 +103,7 @@ class Crowd:
             for job in caller.get("/v1/jobs?status=failed&limit=50")["jobs"]:
                 caller.post(f"/v1/job/{job['job_id']}/requeue")
             caller.post("/v1/manifest/reload")
-            time.sleep(0.5)
+            time.sleep(OPERATOR_SECONDS)
 
         return act
 
