@@ -92,7 +92,10 @@ def detail_of(job: JobView) -> JobDetail:
         tail="Traceback\nboom\x1b[2J",
     )
     history = (attempt,) if job.status is JobStatus.FAILED else ()
-    return JobDetail(**job.model_dump(), spec=spec, max_attempts=1, errors=1, lost=0, history=history)
+    path = f"models/gbt_realistic/{job.artifact}/bundle.tar.zst" if job.artifact else None
+    return JobDetail(
+        **job.model_dump(), spec=spec, max_attempts=1, errors=1, lost=0, history=history, artifact_path=path
+    )
 
 
 def a_worker(name: str = "pi-garage", *, live: bool = True) -> WorkerView:

@@ -121,6 +121,26 @@ def test_explain_names_every_worker_and_its_reason(coordinator: Coordinator, fle
     )
 
 
+def test_a_result_of_before_hides_no_reason_and_says_that_it_is_of_before(
+    coordinator: Coordinator, fleet: Fleet
+):
+    again = completed(1).model_copy(update={"status": JobStatus.FAILED, "reason": "out of memory"})
+    coordinator.jobs = [again, completed(2)]
+    _, failed, trained = fleet("list").out.splitlines()
+    assert failed.endswith("out of memory")
+    assert "accuracy" in trained
+    shown = fleet("show", "job 1").out
+    assert "Metrics (of an earlier training, which completed)" in shown
+    assert "data folder (of an earlier training, which completed)" in shown
+    assert "earlier" not in fleet("show", "job 2").out
+
+
+def test_explain_asks_who_could_take_it_only_of_a_job_that_waits(coordinator: Coordinator, fleet: Fleet):
+    for status in JobStatus:
+        coordinator.jobs = [a_job(1, status)]
+        assert ("pi-garage" in fleet("explain", "job 1").out) == (status is JobStatus.PENDING)
+
+
 def test_workers(fleet: Fleet):
     assert "pi-garage  live" in fleet("workers").out
     assert json.loads(fleet("workers", "--json").out)["workers"][0]["capability"]["models"] == ["gbt"]

@@ -73,12 +73,15 @@ async def test_a_log_that_goes_on_is_not_written_under_the_next_job() -> None:
         await grown.wait()
         inspector.look_at(NEW)
         told.logs[OLD.job.job_id].put_nowait(b"of the old job\n")
+        told.logs[OLD.job.job_id].put_nowait(None)
     assert (inspector.log.lines, inspector.log_state) == ([], "")
 
 
 async def test_a_log_that_goes_on_is_not_written_into_the_next_attempts() -> None:
     told, inspector = Slow(), inspecting()
     told.written[OLD.job.job_id] = b"of the old attempt\n"
+    told.logs[OLD.job.job_id] = asyncio.Queue()
+    told.logs[OLD.job.job_id].put_nowait(None)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(inspector.follow(told))
         await told.asked_once.wait()

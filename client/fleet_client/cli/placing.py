@@ -26,7 +26,9 @@ def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
         print_json(answer)
         return
     emit(facts(explanation_facts(answer)))
-    rows = [row for fit in answer.workers for row in fit_rows(fit)]
+    # Only of a job that waits: who could take another one like it is not why this one is where it is.
+    fits = answer.workers if answer.status is JobStatus.PENDING else ()
+    rows = [row for fit in fits for row in fit_rows(fit)]
     if rows:
         headings = ("WORKER", "WHY NOT", "ASKED", "OFFERED")
         emit("", table(headings, rows, fold=("WHY NOT", "ASKED", "OFFERED")))

@@ -126,11 +126,17 @@ def print_jobs(jobs: tuple[JobView, ...]) -> None:
         "STATUS": lambda job: word(job.status),
         "WORKER": lambda job: job.worker or "",
         "UPDATED": lambda job: ago(job.updated_at, now),
-        "RESULT OR REASON": lambda job: headline(job.metrics) or cut(job.reason or "", most),
+        "RESULT OR REASON": lambda job: outcome(job, most),
     }
     shown = [name for name in columns if out.width >= NARROW or name not in ("MODEL", "UPDATED")]
     rows = [[columns[name](job) for name in shown] for job in jobs]
     emit(table(shown, rows, fold=("NAME", "RESULT OR REASON")) if rows else "No job matches.")
+
+
+def outcome(job: JobView, most: int) -> str:
+    """What a job came to. One that is trained anew keeps the metrics of before, which say nothing of now."""
+    result = headline(job.metrics) if job.status is JobStatus.COMPLETED else ""
+    return result or cut(one_line(job.reason or ""), most)
 
 
 def show(job: Job, *, url: Url = None, json: Json = False) -> None:
@@ -143,7 +149,7 @@ def show(job: Job, *, url: Url = None, json: Json = False) -> None:
     emit(facts(job_facts(detail, now)))
     if detail.metrics:
         emit(
-            heading("Metrics"),
+            heading("Metrics" + earlier(detail)),
             facts((one_line(name), figure(metric)) for name, metric in detail.metrics.items()),
         )
     if detail.history:
@@ -151,6 +157,11 @@ def show(job: Job, *, url: Url = None, json: Json = False) -> None:
     tail = next((one.tail for one in reversed(detail.history) if one.tail), None)
     if tail and detail.status is not JobStatus.COMPLETED:
         emit(heading("Last lines of the log"), printable(tail.rstrip()))
+
+
+def earlier(job: JobView) -> str:
+    """Said behind what a job has brought, where that is not of the present generation."""
+    return "" if job.status is JobStatus.COMPLETED else " (of an earlier training, which completed)"
 
 
 def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | None]]:
@@ -171,7 +182,10 @@ def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | Non
             "Attempts",
             f"{job.attempts} ({counted(job.errors, 'error')} of {job.max_attempts}, {job.lost} lost)",
         ),
-        ("Artifact", job.artifact_path and f"{job.artifact_path}, in the coordinator's data folder"),
+        (
+            "Artifact",
+            job.artifact_path and f"{job.artifact_path}, in the coordinator's data folder{earlier(job)}",
+        ),
         ("Asks for", needed(job)),
         ("Hyper", settings(job)),
         ("Trains on", trained_on(job)),
