@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 from sqlalchemy import create_engine, text
 from tests import postgres
 
@@ -84,18 +85,27 @@ def claims(engine: str, workers: int, place: Place, name: str) -> Iterator[Figur
     yield Figure(name, told["per_second"], "1/s", limit)
     yield Figure(f"{name}_median_ms", told["median_ms"], "ms")
     yield Figure(f"{name}_p99_ms", told["p99_ms"], "ms")
+    yield Figure(f"{name}_cpu_ms", told["cpu_ms"], "ms of the coordinator's CPU time a claim")
 
 
 def _claims(place: Place, engine: str, workers: int, number: int) -> dict[str, float]:
     manifest = grid(number)
     with place.database(engine) as url, running(place.new(), manifest=manifest, database=url) as fleet:
+        before = _cpu_seconds(fleet)
         told = _load("load", fleet.url, fleet.token("agent"), workers, number)
+        told["cpu_ms"] = 1000 * (_cpu_seconds(fleet) - before) / number
         batch = number / _commits(bare.settings(fleet.folder / "server", None, url).url)
         file = fleet.folder / "manifest.toml"
     with place.database(engine) as one, place.database(engine) as other:
         recorded, played = (bare.settings(place.new(), file, url) for url in (one, other))
         limit = bare.claims_per_second(recorded, played, number, max(1, round(batch)))
     return {**told, "batch": batch, "bare": limit}
+
+
+def _cpu_seconds(fleet: Fleet) -> float:
+    """Moves less than the rate does when the machine is shared."""
+    times = psutil.Process(fleet.server.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _commits(url: str) -> int:
