@@ -35,6 +35,8 @@ class Capability(BaseModel):
     """Models that this host permits and has installed."""
     commands: bool = False
     """Whether this host runs the manifest's own programs."""
+    datasets: bool = False
+    """Whether this host fetches the manifest's data sets; otherwise it has its own data only."""
     max_jobs: Annotated[int, Field(ge=1, le=1024)] = 1
     python: Text | None = None
     torch: Text | None = None

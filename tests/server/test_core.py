@@ -117,13 +117,30 @@ async def test_own_programs_are_known_by_their_content_and_go_where_commands_may
     assert {tuple(entry["differs"]) for entry in changed["entries"]} == {("dataset", "source")}
     assert await (await fleet.worker("strict")).claim() is None
     fits = (await fleet.get(f"/v1/job/{local.jobs[0].job_id}/explain"))["workers"]
-    assert [refusal["code"] for refusal in fits[0]["refusals"]] == ["no_commands"]
-    held = await (await fleet.worker("open", commands=True)).claim()
+    assert [refusal["code"] for refusal in fits[0]["refusals"]] == ["no_commands", "no_datasets"]
+    held = await (await fleet.worker("open", commands=True, datasets=True)).claim()
     assert held is not None
     assert held.job.program is not None
     assert held.job.program.source == blobs("a", "1")["src"]
     problem = await refused(await fleet.post("/v1/manifest/plan", {"toml": OWN}), 422, "invalid_manifest")
     assert {entry["key"] for entry in problem["errors"]} == {"datasets.watch.path", "models.mine.source"}
+
+
+async def test_nobody_trains_other_data_than_the_manifests_data_set(fleet: Coordinator):
+    plain = job("plain", seed=1)
+    text = manifest(job("ours", dataset="watch", priority=1), plain) + '\n[datasets.watch]\npath = "data"\n'
+    worker = await fleet.worker()
+    plan = (await fleet.post("/v1/manifest/reload", {"toml": text, "blobs": blobs("a", "1")})).json()
+    assert {entry["name"]: entry["unsatisfiable"] for entry in plan["entries"]} == {
+        "ours": "no worker can take it: box: does not fetch the manifest's data sets yet",
+        "plain": None,
+    }
+    told = await fleet.get("/v1/job/ours/explain")
+    assert [refusal["code"] for refusal in told["workers"][0]["refusals"]] == ["no_datasets"]
+    assert told["relaxation"] is None
+    assert (await worker.take()).job.name == "plain"
+    able = await fleet.worker("able", datasets=True)
+    assert (await able.take()).job.name == "ours"
 
 
 async def test_what_a_worker_trains_is_reserved(fleet: Coordinator):

@@ -22,11 +22,14 @@ class Demand:
     needs: Needs
     own_program: bool = False
     """The model is a program of the manifest, not one of the built-in trainer."""
+    own_dataset: bool = False
+    """The data are the manifest's, not those that the worker has anyway."""
 
     @property
     def digest(self) -> str:
         """Equal for jobs with equal demands, so that `fits` is asked once for all of them."""
-        text = json.dumps([self.model, self.needs.model_dump(), self.own_program], sort_keys=True)
+        asked = [self.model, self.needs.model_dump(), self.own_program, self.own_dataset]
+        text = json.dumps(asked, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -72,7 +75,7 @@ class Offer:
 
 
 def demand_of(spec: JobSpec) -> Demand:
-    return Demand(spec.model, spec.needs, spec.program is not None)
+    return Demand(spec.model, spec.needs, spec.program is not None, spec.dataset is not None)
 
 
 def fits(demand: Demand, offer: Offer) -> tuple[Refusal, ...]:
@@ -134,6 +137,9 @@ def _not_allowed(demand: Demand, offer: Offer) -> Iterator[Refusal]:
     elif demand.model not in offer.capability.models:
         installed = ", ".join(offer.capability.models) or "none"
         yield _refuse("model_not_offered", demand.model, installed, f"does not offer model {demand.model}")
+    if demand.own_dataset and not offer.capability.datasets:
+        message = "does not fetch the manifest's data sets yet"
+        yield _refuse("no_datasets", "fetches data sets", "does not", message)
 
 
 def _lacks(demand: Demand, offer: Offer) -> Iterator[Refusal]:
