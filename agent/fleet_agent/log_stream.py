@@ -146,7 +146,7 @@ class LogStream:
                 was_heard = await self._converse(socket)
         except ConnectionRefusedError:
             pass  # nobody there: that says nothing about websockets
-        except (OSError, WebSocketException) as error:
+        except (OSError, WebSocketException, Refused) as error:
             self._fruitless += 1
             if isinstance(error, InvalidStatus):
                 log.info(f"websocket refused: {error}", action="stream_refused")

@@ -101,8 +101,19 @@ class Uplink:
         await self._http.aclose()
 
     def authorization(self) -> dict[str, str]:
-        self._token = self._token or self._find_token()
-        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        """Refused, without being sent, when the token is such as no coordinator issues."""
+        self._token = token = self._token or self._find_token()
+        if token and not (token.isascii() and token.isprintable()):
+            self._token = None
+            raise Refused(
+                Problem(
+                    title="Not a token",
+                    status=httpx.codes.UNAUTHORIZED,
+                    detail="the token has characters that no token has; copy it anew into FLEET_TOKEN",
+                    code=Code.NOT_AUTHENTICATED,
+                )
+            )
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     # Calls
 

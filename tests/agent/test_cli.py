@@ -154,6 +154,24 @@ def test_wrong_flags_are_usage_errors(environment: dict[str, str], flags: list[s
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "doctor"])
+@pytest.mark.parametrize("token", ["wröng", "two\nlines"])
+def test_a_token_that_cannot_be_one_is_a_sentence(
+    environment: dict[str, str], tmp_path: Path, command: str, token: str
+) -> None:
+    flags = [command, "--server", "http://127.0.0.1:9", "--state", str(tmp_path / "s")]
+    done = subprocess.run(
+        [*AGENT, *flags],
+        env=environment | {"FLEET_TOKEN": token},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 async def test_doctor_shows_what_would_be_advertised(
     coordinator: Coordinator, environment: dict[str, str], tmp_path: Path
 ) -> None:
