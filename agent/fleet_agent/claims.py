@@ -10,7 +10,8 @@ import structlog
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.errors import Code
-from fleet_protocol.workers import ClaimAnswer, ClaimRequest
+from fleet_protocol.states import ReleaseReason
+from fleet_protocol.workers import ClaimAnswer, ClaimRequest, ReleaseRequest
 
 log = structlog.get_logger()
 
@@ -56,6 +57,8 @@ class Claims:
         self._wait = wait
         self._on_job = on_job
         self._introduce = introduce
+        self._has_room = True
+        """What was last said of the state folder."""
 
     async def run(self) -> None:
         tries = 0
@@ -67,12 +70,28 @@ class Claims:
                 if isinstance(error, Refused) and error.problem.code == Code.UNKNOWN_WORKER:
                     await self._introduce()
                     continue
-                if not isinstance(error, Unreachable):
+                if isinstance(error, OSError):
+                    self._say_room(error)
+                elif isinstance(error, Refused):
                     log.warning(f"no claim possible: {error}", action="claim_refused")
                 await self._uplink.pause(self._uplink.delay(tries))
                 tries += 1
             else:
                 tries = 0
+
+    def _say_room(self, error: OSError | None = None) -> None:
+        """Once when the state folder begins to fail, and once when it takes writes again."""
+        if self._has_room is (error is None):
+            return
+        self._has_room = error is None
+        if error:
+            log.warning(
+                f"the state folder {self._state.root} takes no write ({error.strerror}): "
+                "no work is asked for until it does; make room there",
+                action="claims_paused",
+            )
+        else:
+            log.info("the state folder takes writes again", action="claims_resumed")
 
     async def give_back(self) -> None:
         """After `run` was cancelled: a claim on its way may have been granted. What comes is on disk, not begun."""
@@ -84,7 +103,10 @@ class Claims:
 
     async def _ask(self, wait: float) -> None:
         """One question. Its id stays on disk until it is answered, whatever becomes of this process."""
-        claim = self._state.pending_claim() or self._state.new_claim()
+        claim = self._state.pending_claim()
+        if claim is None:
+            claim = self._state.new_claim()
+            self._say_room()
         try:
             answer = await self._uplink.claim(
                 ClaimRequest(worker=self._state.worker, claim_id=claim, wait=wait)
@@ -94,5 +116,24 @@ class Claims:
                 self._state.settle_claim()
             raise
         if answer is not None:
-            self._on_job(answer)
+            try:
+                self._on_job(answer)
+            except OSError:
+                await self._decline(answer)
+                self._state.settle_claim()
+                raise
         self._state.settle_claim()
+
+    async def _decline(self, answer: ClaimAnswer) -> None:
+        """Give back a job that cannot be written down. Until that is heard, its claim's id brings it here again."""
+        body = ReleaseRequest(
+            worker=self._state.worker,
+            attempt=answer.attempt,
+            reason=ReleaseReason.NOT_STARTED,
+            detail="the agent's state folder takes no write",
+        )
+        try:
+            await self._uplink.report(answer.job.job_id, body)
+        except Refused as refusal:
+            if is_recoverable(refusal):
+                raise

@@ -27,6 +27,9 @@ from fleet_protocol.jobs import JobSpec
 from fleet_protocol.states import ReleaseReason
 from fleet_protocol.workers import ClaimAnswer, CompleteRequest, FailRequest, ReleaseRequest
 
+ROOM_BYTES = 64 * 1024
+"""Written with each claim's id: more than a granted job's record and folders take."""
+
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 Outcome = CompleteRequest | FailRequest | ReleaseRequest
 
@@ -77,7 +80,11 @@ class Owed(BaseModel):
 def write_durably(path: Path, text: str) -> None:
     """Replace `path` as a whole; on disk when this returns."""
     draft = path.with_name(path.name + ".tmp")
-    _write_synced(draft, text)
+    try:
+        _write_synced(draft, text)
+    except OSError:  # half a draft would hold the last bytes of a full disk
+        draft.unlink(missing_ok=True)
+        raise
     draft.replace(path)
     _sync_folder(path.parent)
 
@@ -230,9 +237,12 @@ class StateFolder:
         return None
 
     def new_claim(self) -> str:
-        """An id that is on disk before it is sent: asking again with it gives the same answer."""
+        """An id that is on disk before it is sent: asking again with it gives the same answer.
+
+        OSError when there is not even room for what a job's start writes: then none should be asked for.
+        """
         claim = str(uuid4())
-        write_durably(self.root / "claim", claim)
+        write_durably(self.root / "claim", claim.ljust(ROOM_BYTES))
         return claim
 
     def settle_claim(self) -> None:
