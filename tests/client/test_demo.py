@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import textwrap
 from pathlib import Path
@@ -20,6 +21,7 @@ from fleet_client.errors import FleetError
 from fleet_protocol.jobs import Explanation, JobView, Refusal, WorkerFit
 from fleet_protocol.local import LocalServer, note_file, write_note
 from fleet_protocol.states import JobStatus
+from fleet_server.activity import hold_folder
 from tests.client.fake import (
     TOKEN,
     Coordinator,
@@ -144,6 +146,23 @@ def test_two_demos_do_not_share_a_folder(tmp_path: Path):
         claimed(tmp_path, fresh=True),
     ):
         pass
+
+
+def test_fresh_leaves_what_a_coordinator_still_uses_and_names_its_process(tmp_path: Path):
+    with claimed(tmp_path, fresh=False) as folder:
+        folder.coordinator.mkdir()
+        precious = folder.coordinator / "fleet.sqlite3"
+        precious.touch()
+    with hold_folder(folder.coordinator):
+        refusal = pytest.raises(DemoFailed, match=f"process {os.getpid()}")
+        with refusal as failure, claimed(tmp_path, fresh=True):
+            pass
+        assert precious.exists()
+        assert failure.value.next == f"end it with `kill {os.getpid()}`"
+        with claimed(tmp_path, fresh=False):
+            pass
+    with claimed(tmp_path, fresh=True):
+        assert not precious.exists()
 
 
 def test_the_account_keeps_no_note_of_a_demo_that_is_over(tmp_path: Path):

@@ -62,6 +62,7 @@ def claimed(root: Path, *, fresh: bool) -> Iterator[Folder]:
         if not locked(lock):
             raise DemoFailed(f"Another demo runs in {root}.", "end it, or name another folder with --dir")
         if fresh:
+            check_ended(root / "coordinator")
             empty(root)
         lock.truncate(0)
         lock.write(MARK)
@@ -73,6 +74,22 @@ def claimed(root: Path, *, fresh: bool) -> Iterator[Folder]:
             yield folder
         finally:
             forget(folder.coordinator)
+
+
+def check_ended(data: Path) -> None:
+    """DemoFailed while a coordinator uses that folder, as one does that outlived a killed demo.
+
+    It holds an flock on the file, with its process id inside. Windows itself keeps open files from being removed.
+    """
+    if sys.platform == "win32" or not (data / "lock").is_file():
+        return
+    with (data / "lock").open("r+", encoding="ascii", errors="replace") as lock:
+        if not locked(lock):
+            process = lock.read(20).strip()
+            raise DemoFailed(
+                f"A coordinator (process {process or 'unknown'}) still uses {data}, so nothing was emptied.",
+                f"end it with `kill {process}`" if process else "end it, or name another folder with --dir",
+            )
 
 
 def forget(data: Path) -> None:
