@@ -106,9 +106,9 @@ class Site:
 
     def pause(self, seconds: float) -> None:
         """As SIGSTOP and SIGCONT, or a suspended machine, do: its clock went on without it."""
-        self.clock.paused += seconds
-        if seconds > self.settings.heartbeat + self.settings.sweep:  # a shorter one costs nobody a heartbeat
-            self.listening.append(self._loop.time() + self.clock.paused)
+        # a shorter one goes unnoticed, and agents' clocks, which it would have moved as well, stand still here
+        self.clock.paused += max(seconds, self.settings.heartbeat + self.settings.sweep + 1)
+        self.listening.append(self._loop.time() + self.clock.paused)
 
     async def start(self) -> None:
         if self._life is not None:

@@ -122,11 +122,11 @@ class Fleet:
             sweep=15,
             flush=20,
             heartbeat=self.luck.choice((30, 60)),
-            stale_after=self.luck.choice((200, 600)),
+            stale_after=self.luck.choice((120, 200, 600)),
         )
         self.site = Site(settings, loop, seen)
         self.faults = _faults(self.luck, seed)
-        self.courses = Courses(seed, longest=self.luck.choice((300, 900, 1500)))
+        self.courses = Courses(seed, longest=self.luck.choice((300, 1500, 2500)))
         self.machines: list[Machine] = []
         self.folder = folder
         self.jobs = [self._job(number) for number in range(self.luck.randrange(8, 22))]
@@ -178,6 +178,10 @@ class Fleet:
             table["denied_hosts"] = [f"box{luck.randrange(1, 8)}"]
         if luck.random() < 0.1:
             table["lease"] = 300
+        if luck.random() < 0.15:
+            table["timeout"] = 400
+        if luck.random() < 0.3:
+            table["exclusive"] = True
         return table
 
     async def live(self) -> tuple[float, list[str]]:
@@ -209,7 +213,8 @@ class Fleet:
             await machine.drained()
         await self.site.stop()
         deeds = [deed for machine in self.machines for deed in machine.trainers.deeds]
-        evidence = Evidence(self.site, deeds, self.seen)
+        ends = {machine.name: machine.down_at for machine in self.machines}
+        evidence = Evidence(self.site, deeds, self.seen, ends)
         return ended_at - EPOCH, [*self.seen.broken, *self.loop.mishaps, *verdict(evidence)]
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:

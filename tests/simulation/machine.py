@@ -42,6 +42,8 @@ class Machine:
         self.wire, self.trainers, self._seen, self._loop = wire, trainers, seen, loop
         self._agent: Agent | None = None
         self._life: asyncio.Task[None] | None = None
+        self.down_at: list[float] = []
+        """When its agent ended."""
         self.luck = random.Random(self.name)
 
     @property
@@ -67,6 +69,7 @@ class Machine:
             uplink=uplink,
             capability=self._capability,
             processes=self.trainers.processes,
+            clock=self._loop.time,
         )
         try:
             await self._agent.run()
@@ -74,6 +77,7 @@ class Machine:
             if not self.wire.is_dead:
                 raise
         finally:
+            self.down_at.append(self._loop.time())
             self._agent = None
             await uplink.close()
             state.close()

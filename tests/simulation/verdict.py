@@ -7,10 +7,11 @@ import io
 import json
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 
 from backports.zstd import ZstdFile
 from sqlalchemy import RowMapping, Table, create_engine, select
@@ -49,6 +50,8 @@ class Evidence:
     site: Site
     deeds: Sequence[Deed]
     seen: Seen
+    agents_ended: Mapping[str, Sequence[float]]
+    """By machine, when its agent ended."""
 
     @cached_property
     def _rows(self) -> dict[str, list[RowMapping]]:
@@ -106,6 +109,7 @@ def verdict(evidence: Evidence) -> list[str]:
             _artifact(job, history, evidence),
             _cancelled(history),
             _leases(history, evidence),
+            _overlaps(job, evidence),
         ]
         found += [f"{job.name} ({job.job_id}): {complaint}" for check in checks for complaint in check]
         _tally(history, evidence)
@@ -227,6 +231,18 @@ def _leases(history: Sequence[RowMapping], evidence: Evidence) -> Iterator[str]:
         least = min(300.0, settings.stale_after) if beats else settings.start_deadline
         if at - heard < least - SLACK.total_seconds():
             yield f"attempt {attempt.attempt} lost its lease {at - heard:.0f} s after it was heard"
+
+
+def _overlaps(job: Job, evidence: Evidence) -> Iterator[str]:
+    """An exclusive job is trained once at a time, while the agent lives that has to see to it."""
+    mine = sorted((deed for deed in evidence.deeds if deed.job_id == job.job_id), key=lambda deed: deed.began)
+    for earlier, later in pairwise(mine):
+        if earlier.ended is not None and earlier.ended <= later.began:
+            continue
+        evidence.seen.sometimes["trained twice at once"] += 1
+        ended = evidence.agents_ended[earlier.machine]
+        if job.specification.exclusive and not any(earlier.began <= at <= later.began for at in ended):
+            yield f"is exclusive, and attempt {later.attempt} began while {earlier.attempt} was training"
 
 
 def _deeds(evidence: Evidence) -> Iterator[str]:
