@@ -30,6 +30,24 @@ async def test_an_unchanged_manifest_writes_nothing(fleet: Coordinator):
     }
 
 
+async def test_another_name_of_the_same_text_is_no_change(fleet: Coordinator):
+    body = {"toml": manifest(KEPT), "file": "a.toml"}
+    await fleet.post("/v1/manifest/reload", body)
+    before = await _rows(fleet)
+    again = {**body, "file": "./a.toml"}
+    assert (await fleet.post("/v1/manifest/plan", again)).json()["changed"] is False
+    assert (await fleet.post("/v1/manifest/reload", again)).json()["changed"] is False
+    assert await _rows(fleet) == before
+
+
+async def test_the_queue_follows_the_manifest(fleet: Coordinator):
+    names = [f"job {seed}" for seed in range(8)]
+    await fleet.load(manifest(*(job(name, seed=seed) for seed, name in enumerate(names))))
+    assert [view["name"] for view in (await fleet.get("/v1/jobs", sort="queued"))["jobs"]] == names
+    worker = await fleet.worker(max_jobs=8)
+    assert [(await worker.take()).job.name for _ in names] == names
+
+
 async def test_applying_it_again_trains_nothing_twice(fleet: Coordinator):
     text = manifest(*jobs(3))
     await fleet.load(text)

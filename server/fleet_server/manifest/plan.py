@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fleet_protocol.ids import JobId
 from fleet_protocol.jobs import JobSpec
@@ -58,7 +58,8 @@ def decide(
     kinds: dict[Demand, Kind] = {}
     jobs = [_wanted(spec, kinds, offers) for spec in wanted]
     named = {job.spec.job_id for job in jobs}
-    new = tuple(_new(job, now) for job in jobs if job.spec.job_id not in known)
+    added = [job for job in jobs if job.spec.job_id not in known]
+    new = tuple(_new(job, now, position) for position, job in enumerate(added))
     kept = [(known[job.spec.job_id], job) for job in jobs if job.spec.job_id in known]
     gone = [job for job in known.values() if job.job_id not in named]
     changes = [change for old, job in kept if (change := _kept(old, job, now))]
@@ -79,8 +80,9 @@ def _wanted(spec: JobSpec, kinds: dict[Demand, Kind], offers: Sequence[Offer]) -
     return Wanted(spec, spec.model_dump(mode="json"), kinds[demand])
 
 
-def _new(job: Wanted, now: datetime) -> Job:
-    spec = job.spec
+def _new(job: Wanted, now: datetime, position: int) -> Job:
+    """The manifest's order is the queue's: each job is a microsecond younger than the one before it."""
+    spec, queued = job.spec, now + timedelta(microseconds=position)
     return Job(
         job_id=spec.job_id,
         name=spec.name,
@@ -90,8 +92,8 @@ def _new(job: Wanted, now: datetime) -> Job:
         needs_digest=job.kind.digest,
         priority=spec.priority,
         status=JobStatus.PENDING,
-        created_at=now,
-        queued_at=now,
+        created_at=queued,
+        queued_at=queued,
         updated_at=now,
     )
 

@@ -98,7 +98,7 @@ class Manifests:
         known = {job.job_id: job for job in all_jobs(connection)}
         offers = self.matching.offers(connection)
         row = current_row(connection)
-        same = row is not None and row["digest"] == source.digest and row["file"] == source.file
+        same = row is not None and row["digest"] == source.digest
         return decide(source.manifest.jobs, known, offers, self.matching.now()), same
 
     def _apply(self, tx: Transaction, source: Source, actor: str) -> Plan:
