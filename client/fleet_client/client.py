@@ -12,7 +12,7 @@ import httpx
 from pydantic import BaseModel
 
 from fleet_client.answers import adapted, parsed, problem_of
-from fleet_client.errors import Conflict, NotFound, Unreachable, refused
+from fleet_client.errors import Conflict, NotAuthenticated, NotFound, Unreachable, refused
 from fleet_client.settings import Target, checked_url, find_target
 from fleet_client.streams import messages
 from fleet_protocol.errors import Code, Problem, ProblemItem
@@ -78,6 +78,13 @@ def connect(url: str | None = None, *, role: Role = "operator") -> FleetClient:
     return FleetClient(target.url, target.token)
 
 
+def unusable_token() -> NotAuthenticated:
+    detail = "The token has a character that none of fleet's tokens has: they are plain ASCII."
+    return NotAuthenticated(
+        Problem(title="Not a token", status=401, detail=detail, code=Code.NOT_AUTHENTICATED)
+    )
+
+
 def path_of(ref: str, tail: str = "") -> str:
     return f"/v1/job/{quote(ref, safe='')}{tail}"
 
@@ -99,6 +106,8 @@ class FleetClient:
         self.target = Target(checked_url(url), token)
         headers = {"User-Agent": f"fleet-client/{program_version()}"}
         if token:
+            if not (token.isascii() and token.isprintable()):
+                raise unusable_token()
             headers["Authorization"] = f"Bearer {token}"
         self._http = httpx.AsyncClient(
             base_url=self.target.url,

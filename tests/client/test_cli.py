@@ -13,6 +13,7 @@ import pytest
 from starlette.responses import Response
 
 from fleet_client.cli import main
+from fleet_protocol.plan import MAX_MANIFEST_CHARS
 from fleet_protocol.states import JobStatus
 from tests.client.fake import ATTEMPT, Coordinator, a_job, completed
 
@@ -295,6 +296,51 @@ def test_a_pipe_that_nobody_reads_is_quiet(tmp_path: Path):
     ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, env=buffered, timeout=60)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def ended(command: str, **environment: str) -> tuple[int, str, str]:
+    """How a shell's command ended that runs `fleet`, whose output is buffered as a person's is."""
+    ours = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = command.replace("fleet", f"{sys.executable} -m fleet_client", 1)
+    done = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, env=ours | environment, timeout=60
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_closed_output_is_told_in_a_sentence(coordinator: Coordinator):
+    said = "fleet: standard output is closed, so there is nowhere to write to.\n"
+    assert ended("fleet list >&-", FLEET_URL=coordinator.url) == (1, "", said)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_told_in_a_sentence(coordinator: Coordinator):
+    code, _, told = ended("fleet list >/dev/full", FLEET_URL=coordinator.url)
+    assert (code, told.count("\n"), "No space left" in told) == (1, 1, True)
+
+
+def test_a_token_that_can_be_none_is_told_in_a_sentence(
+    coordinator: Coordinator, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FLEET_TOKEN", "wröng")
+    ending = fleet("status")
+    assert ending.code == 1
+    assert "plain ASCII" in ending.err
+    assert "tokens/operator" in ending.err
+    assert coordinator.take() == []
+
+
+def test_a_manifest_beyond_the_limit_is_refused_as_by_check(fleet: Fleet, tmp_path: Path):
+    (tmp_path / "m.toml").write_text(GOOD + "#" * MAX_MANIFEST_CHARS)
+    checked = fleet("check", str(tmp_path / "m.toml"))
+    for command in ("plan", "reload"):
+        assert fleet(command, str(tmp_path / "m.toml")) == checked
+    assert "too large" in checked.err
+
+
+def test_ctrl_c_while_it_loads_is_quiet(tmp_path: Path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    assert ended("fleet logs some-job", PYTHONPATH=str(tmp_path)) == (130, "", "")
 
 
 def test_no_command_prints_the_help():

@@ -72,7 +72,8 @@ def reload(file: File = None, *, url: Url = None, json: Json = False) -> None:
 
 def source_of(file: Path | None) -> tuple[str | None, str | None, dict[str, Sha256] | None]:
     """A manifest's text, its name, and the digests of what it names; nothing for the coordinator's own file."""
-    from fleet_protocol.manifest import contents
+    from fleet_protocol.manifest import ManifestError, contents, parse
+    from fleet_protocol.plan import MAX_MANIFEST_CHARS
 
     if file is None:
         return None, None, None
@@ -80,6 +81,14 @@ def source_of(file: Path | None) -> tuple[str | None, str | None, dict[str, Sha2
         text = file.read_text("utf-8")
     except UnicodeDecodeError:
         fail(f"{file} is not UTF-8 text, so it is no manifest.")
+    if (
+        len(text) > MAX_MANIFEST_CHARS
+    ):  # cannot even be asked about; every other mistake is the coordinator's to find
+        try:
+            parse(text, str(file))
+        except ManifestError as error:
+            report(None, error.problems, json=False)
+            raise SystemExit(FAILED) from None
     return text, str(file), contents(text, file.parent)
 
 

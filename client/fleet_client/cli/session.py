@@ -62,6 +62,8 @@ def fail(message: str, advice: str | None = None, *, code: int = FAILED) -> NoRe
 @contextmanager
 def sentences() -> Iterator[None]:
     """No error and no key leaves a traceback behind."""
+    if sys.stdout is None:
+        fail("standard output is closed, so there is nowhere to write to.")
     try:
         try:
             yield
@@ -73,9 +75,17 @@ def sentences() -> Iterator[None]:
         raise SystemExit(INTERRUPTED) from None
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EINVAL):  # Windows says EINVAL for a pipe without a reader
-            fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not complain
+            note(f"fleet: {error.strerror or error}" + (f": {error.filename}" if error.filename else "."))
+        hush()
         raise SystemExit(FAILED) from None
+
+
+def hush() -> None:
+    """What stdout does not take is given up, so that the flush at the interpreter's end has nothing to complain of."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: FleetError) -> int:

@@ -1,0 +1,58 @@
+"""The list of `fleet`'s commands; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from fleet_client.cli import demo, logs, manifest, orders, placing, reading
+from fleet_client.cli.session import Url, sentences
+from fleet_protocol.version import program_version
+
+app = typer.Typer(
+    name="fleet",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(reading.status)
+app.command("list")(reading.list_jobs)
+app.command()(reading.show)
+app.command()(placing.explain)
+app.command()(logs.logs)
+app.command()(placing.workers)
+app.command()(orders.cancel)
+app.command()(orders.requeue)
+app.command()(orders.accept_result)
+app.command()(manifest.plan)
+app.command()(manifest.reload)
+app.command()(manifest.check)
+app.command()(demo.demo)
+
+
+def say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleet {program_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def fleet(
+    url: Url = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=say_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """Train every job of one manifest once, across the machines you already own."""
+    if url:
+        os.environ["FLEET_URL"] = url  # before the command it means what it means behind it
+
+
+def run(arguments: Sequence[str] | None) -> None:
+    with sentences():
+        app(args=arguments, prog_name="fleet")
