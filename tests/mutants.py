@@ -173,6 +173,7 @@ MUTANTS = [
         TRANSITIONS,
         "if job.status is JobStatus.COMPLETED or job.status.is_active:",
         "if job.status.is_active:",
+        "tests/properties/test_guards.py",
     ),
     Mutant("log: no gap", "logs/store.py", "if offset > durable:", "if False:"),
     Mutant(

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from fleet_protocol.states import JobStatus
+from fleet_protocol.ids import Sha256, new_attempt_id, new_worker_id
+from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_server.errors import WrongState
 from fleet_server.jobs import transitions
-from fleet_server.jobs.model import Job, job_from
+from fleet_server.jobs.model import Attempt, Job, job_from
 from fleet_server.jobs.record import apply
 from fleet_server.jobs.transitions import Change
 from fleet_server.tables import jobs
@@ -53,3 +54,20 @@ def test_a_decision_on_an_older_version_of_the_same_status_touches_nothing(stage
 def test_no_change_leaves_the_table_of_transitions(stage: Stage, pending: Job):
     with pytest.raises(WrongState):
         Change("started", pending, replace(pending, status=JobStatus.RUNNING))
+
+
+@pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.CLAIMED, JobStatus.RUNNING])
+def test_a_late_artifact_takes_no_job_that_is_completed_or_held(pending: Job, status: JobStatus):
+    late = Attempt(
+        attempt=new_attempt_id(),
+        job_id=pending.job_id,
+        number=1,
+        worker_id=new_worker_id(),
+        worker="box",
+        claim_id="claim",
+        status=AttemptStatus.LOST,
+        created_at=pending.created_at,
+    )
+    result = transitions.Result(Sha256("a" * 64), {})
+    with pytest.raises(WrongState):
+        transitions.accepted(replace(pending, status=status), late, pending.created_at, result, "")
