@@ -31,6 +31,8 @@ MODEL_NEEDS = {
     "gbt": ("fleet_trainer", "numpy", "polars", "lightgbm"),
     **dict.fromkeys(("mlp", "cnn", "gru", "lstm", "transformer", "transformer_ssl"), NET_NEEDS),
 }
+DATA_FILES = ("data.parquet", "dataset.json")
+"""What each model reads, as `fleet-train convert` writes it."""
 PACKAGES = sorted({package for needs in MODEL_NEEDS.values() for package in needs})
 
 # Runs in the trainer's interpreter. torch is imported only where nothing lighter can tell of its devices.
@@ -121,6 +123,8 @@ async def detect(settings: Settings, asking: Asking = ask) -> Findings:
     gpus = _offered(nvidia.result() + (facts.gpus if facts else ()), settings.devices)
     installed = [model for model, needs in MODEL_NEEDS.items() if facts and set(needs) <= set(facts.packages)]
     permitted = settings.permitted
+    if _lacking_data(settings.data):  # every model of fleet's reads it: a job would only fail here
+        installed = []
     capability = Capability(
         hostname=platform.node()[:300],
         os=f"{platform.system()} {platform.release()} {platform.machine()}"[:300],
@@ -152,12 +156,20 @@ def _complaints(settings: Settings, facts: TrainerFacts | None, capability: Capa
     for name in sorted((settings.permitted or frozenset()) - MODEL_NEEDS.keys()):
         said.append(f"--models permits {name}, which is no model of fleet's ({', '.join(MODEL_NEEDS)}).")
     if not capability.models:
-        said.append("No model is both permitted and installed here: this worker will get no job.")
-    if settings.data is None:
-        said.append("No --data folder is named: jobs that read FLEET_DATA will fail here.")
+        why = _lacking_data(settings.data) or "No model is both permitted and installed here"
+        said.append(f"{why}: this worker will get no job.")
     if settings.devices and len(capability.gpus) < len(settings.devices):
         said.append(f"--gpus names devices that are not here; found {len(capability.gpus)}.")
     return said
+
+
+def _lacking_data(folder: Path | None) -> str | None:
+    """In half a sentence, why no job finds data here and what to do; None when it would."""
+    advice = "name a folder with data by --data (`fleet-train convert` makes one), as every model reads some"
+    if folder is None:
+        return f"No --data folder is named; {advice}"
+    missing = [name for name in DATA_FILES if not (folder / name).is_file()]
+    return f"--data {folder} has no {' and no '.join(missing)}; {advice}" if missing else None
 
 
 def _offered(gpus: tuple[Gpu, ...], devices: tuple[int, ...] | None) -> tuple[Gpu, ...]:

@@ -45,7 +45,12 @@ class Fleet:
 
     def agent(self, name: str, python: str) -> subprocess.Popen[bytes]:
         """An agent that has registered."""
+        data = self.folder / "data"  # looks like some, or no model would be offered
+        data.mkdir(exist_ok=True)
+        for file in ("data.parquet", "dataset.json"):
+            (data / file).touch()
         own = ["--server", self.url, "--name", name, "--state", str(self.folder / name), "--python", python]
+        own += ["--data", str(data)]
         agent = self._start(["fleet_agent", "run", *own], subprocess.DEVNULL)
         with self.client("viewer") as http:
             wait_for(lambda: name in http.get("/v1/workers").text, f"{name} to register")

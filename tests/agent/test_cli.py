@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_agent.hardware import DATA_FILES
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.workers import CompleteRequest, HelloRequest, ReleaseRequest
 from tests.agent.conftest import is_running, until
@@ -175,11 +176,17 @@ def test_a_token_that_cannot_be_one_is_a_sentence(
 async def test_doctor_shows_what_would_be_advertised(
     coordinator: Coordinator, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    for name in DATA_FILES:
+        (tmp_path / name).touch()
     command = [*AGENT, "doctor", "--server", coordinator.url, "--models", "gbt"]
+    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "models    none" in done.stdout
+    assert "! No --data folder is named" in done.stdout
+    command += ["--data", str(tmp_path)]
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "models    gbt" in done.stdout
-    assert "! No --data folder" in done.stdout
     done = await asyncio.to_thread(
         subprocess.run, command, env=environment | {"FLEET_TOKEN": "wrong"}, capture_output=True, text=True
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from fleet_agent.hardware import (
+    DATA_FILES,
     MODEL_NEEDS,
     PACKAGES,
     ask,
@@ -49,11 +51,40 @@ class Machine:
         return None
 
 
-def settings(**more: object) -> Settings:
-    return Settings(name="n", **more)  # type: ignore[arg-type]  # any field may be given
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder that looks like a data set."""
+    for name in DATA_FILES:
+        (tmp_path / name).touch()
+    return tmp_path
 
 
-async def test_everything_installed_is_advertised() -> None:
+@pytest.fixture
+def settings(data: Path) -> Callable[..., Settings]:
+    def make(**more: object) -> Settings:
+        return Settings(**{"name": "n", "data": data} | more)  # type: ignore[arg-type]  # any field may be given
+
+    return make
+
+
+@pytest.mark.parametrize("missing", [*DATA_FILES, "--data"])
+async def test_without_data_no_model_is_offered(
+    settings: Callable[..., Settings], data: Path, missing: str
+) -> None:
+    if missing == "--data":
+        found = await detect(settings(data=None), Machine())
+    else:
+        (data / missing).unlink()
+        found = await detect(settings(), Machine())
+    assert found.capability.models == ()
+    [said] = found.complaints
+    assert missing in said
+    assert "fleet-train convert" in said
+
+
+async def test_everything_installed_is_advertised(
+    settings: Callable[..., Settings],
+) -> None:
     found = (await detect(settings(), Machine())).capability
     assert found.models == tuple(MODEL_NEEDS)
     assert (found.python, found.torch) == ("3.12.1", "2.13.0+cpu")
@@ -70,21 +101,27 @@ async def test_everything_installed_is_advertised() -> None:
         ({"polars"}, ()),
     ],
 )
-async def test_only_what_is_installed_is_advertised(missing: set[str], models: tuple[str, ...]) -> None:
+async def test_only_what_is_installed_is_advertised(
+    settings: Callable[..., Settings], missing: set[str], models: tuple[str, ...]
+) -> None:
     facts = FACTS | {"packages": [name for name in PACKAGES if name not in missing], "torch": None}
     findings = await detect(settings(), Machine(trainer=json.dumps(facts)))
     assert findings.capability.models == models
     assert any(f"lacks {next(iter(missing))}" in said for said in findings.complaints)
 
 
-async def test_the_host_permits_models_and_a_wrong_name_is_said() -> None:
+async def test_the_host_permits_models_and_a_wrong_name_is_said(
+    settings: Callable[..., Settings],
+) -> None:
     findings = await detect(settings(models="mlp, gbt,resnet"), Machine())
     assert findings.capability.models == ("gbt", "mlp")
     assert any("permits resnet, which is no model" in said for said in findings.complaints)
 
 
 @pytest.mark.parametrize("told", [None, "", "Segmentation fault", "[]", '{"packages": 3}'])
-async def test_an_interpreter_that_gives_no_answer_offers_nothing(told: str | None) -> None:
+async def test_an_interpreter_that_gives_no_answer_offers_nothing(
+    settings: Callable[..., Settings], told: str | None
+) -> None:
     findings = await detect(settings(python="/p"), Machine(trainer=told))
     assert findings.capability.models == ()
     assert findings.capability.torch is None
@@ -92,7 +129,9 @@ async def test_an_interpreter_that_gives_no_answer_offers_nothing(told: str | No
 
 
 @pytest.mark.parametrize("told", [None, "", "no", '[{"kind": "cuda"}]'])
-async def test_a_gpu_driver_that_gives_no_answer_offers_no_gpu(told: str | None) -> None:
+async def test_a_gpu_driver_that_gives_no_answer_offers_no_gpu(
+    settings: Callable[..., Settings], told: str | None
+) -> None:
     assert (await detect(settings(), Machine(nvml=told))).capability.gpus == ()
 
 
@@ -100,35 +139,43 @@ async def test_a_gpu_driver_that_gives_no_answer_offers_no_gpu(told: str | None)
     ("gpus", "names"), [(None, ["RTX 0", "RTX 1"]), ("1", ["RTX 1"]), ("none", []), ("0,5", ["RTX 0"])]
 )
 async def test_gpus_are_offered_as_the_driver_and_the_operator_say(
-    gpus: str | None, names: list[str]
+    settings: Callable[..., Settings], gpus: str | None, names: list[str]
 ) -> None:
     findings = await detect(settings(gpus=gpus), Machine(nvml=json.dumps(GPUS)))
     assert [gpu.name for gpu in findings.capability.gpus] == names
     assert any("--gpus names devices" in said for said in findings.complaints) is (gpus == "0,5")
 
 
-async def test_torchs_own_devices_come_with_nvidias() -> None:
+async def test_torchs_own_devices_come_with_nvidias(
+    settings: Callable[..., Settings],
+) -> None:
     facts = FACTS | {"gpus": [{"kind": "rocm", "name": "MI300X", "vram_gib": 192}]}
     found = (await detect(settings(), Machine(trainer=json.dumps(facts)))).capability
     assert [gpu.kind for gpu in found.gpus] == ["rocm"]
     assert found.vram_gib == 0  # only CUDA counts as CUDA
 
 
-async def test_the_commit_and_its_dirtiness_are_told() -> None:
+async def test_the_commit_and_its_dirtiness_are_told(
+    settings: Callable[..., Settings],
+) -> None:
     machine = Machine(**{"ls-files": "run.py\n", "rev-parse": "c0ffee\n", "status": " M run.py\n"})
     found = (await detect(settings(), machine)).capability
     assert (found.git_commit, found.git_dirty) == ("c0ffee", True)
     assert any("/src/fleet_trainer" in command for command in machine.asked)
 
 
-async def test_a_folder_that_git_does_not_track_has_no_commit() -> None:
+async def test_a_folder_that_git_does_not_track_has_no_commit(
+    settings: Callable[..., Settings],
+) -> None:
     """An environment inside somebody's checkout would otherwise report that checkout's commit."""
     machine = Machine(**{"ls-files": "", "rev-parse": "c0ffee\n", "status": ""})
     found = (await detect(settings(), machine)).capability
     assert (found.git_commit, found.git_dirty) == (None, None)
 
 
-async def test_overrides_let_two_agents_share_a_machine() -> None:
+async def test_overrides_let_two_agents_share_a_machine(
+    settings: Callable[..., Settings],
+) -> None:
     found = (await detect(settings(cores=1, ram_gib=0.5, max_jobs=3), Machine())).capability
     assert (found.cores, found.ram_gib, found.max_jobs) == (1, 0.5, 3)
 
@@ -144,7 +191,9 @@ async def test_asking_tells_nothing_where_there_is_nothing() -> None:
     assert await ask(["echo", "x"], 10) == "x\n"
 
 
-async def test_this_machine_for_real() -> None:
+async def test_this_machine_for_real(
+    settings: Callable[..., Settings],
+) -> None:
     findings = await detect(settings())
     assert findings.capability.python == ".".join(map(str, sys.version_info[:3]))
     assert findings.capability.models, findings.complaints

@@ -68,6 +68,7 @@ class House:
         """Start an agent, or start it again on its state folder. `real`: with fleet's own trainer."""
         python = sys.executable if real else self._interpreter()
         own = ["--server", self.url, "--name", name, "--state", str(self.state(name)), "--python", python]
+        more = more if "--data" in more else (*more, "--data", str(self._data()))
         return self._start(name, ["fleet_agent", "run", *own, *more])
 
     def state(self, agent: str) -> Path:
@@ -96,6 +97,14 @@ class House:
         program = start(name, module, self.folder)
         self.programs.append(program)
         return program
+
+    def _data(self) -> Path:
+        """A folder that looks like data: without one an agent offers no model, and our trainer reads none."""
+        folder = self.folder / "data"
+        folder.mkdir(exist_ok=True)
+        for name in ("data.parquet", "dataset.json"):
+            (folder / name).touch()
+        return folder
 
     def _interpreter(self) -> str:
         """A `python` that knows only two things: the answer to the agent's probe, and our trainer."""

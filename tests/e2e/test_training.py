@@ -76,13 +76,12 @@ def assert_nothing_is_trained_again(house: House) -> None:
     assert [one for one in house.events()[len(before) :] if one["job"]] == []
 
 
-def test_missing_data_is_said_in_a_sentence(house: House, tmp_path: Path):
-    (tmp_path / "empty").mkdir()
+def test_data_that_is_none_is_said_in_a_sentence(house: House):
     house.serve(manifests.of("job", each="max_attempts = 1"))
-    house.agent("worker", "--data", str(tmp_path / "empty"), real=True)
+    house.agent("worker", real=True)  # its files of data are empty
     job = house.until_status("job", JobStatus.FAILED)
     assert job.history[0].exit_code == 3
-    assert "data.parquet" in str(job.reason)
+    assert "dataset.json" in str(job.reason)
     assert TRACEBACK not in str(job.history[0].tail)
 
 
