@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import textwrap
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from fleet_client.client import FleetClient
 from fleet_client.demo import programs
 from fleet_client.demo.folder import MARKER, DemoFailed, claimed
-from fleet_client.demo.programs import address, environment, kept, start
-from fleet_client.demo.show import first
+from fleet_client.demo.programs import address, command, environment, kept, start
+from fleet_client.demo.show import dashboard_at, first
 from fleet_client.demo.story import Story, newest_line
 from fleet_client.demo.verdict import MEANT, is_settled, surprises, told
 from fleet_client.errors import FleetError
@@ -228,6 +229,28 @@ async def test_a_program_that_will_not_end_is_killed(modules: Path, monkeypatch:
     async with kept([stubborn]):
         await address(stubborn)
     assert stubborn.process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_who_quits_the_dashboard_is_told_that_training_goes_on_while_it_does(
+    modules: Path, over: bool, coordinator: Coordinator
+):
+    a_module(modules, "fleet_tui", "")
+    lines: list[str] = []
+    async with FleetClient(coordinator.url, TOKEN) as fleet:
+        story = Story(fleet, lines.append, muted=True, over=over)
+        await dashboard_at(coordinator.url, story)
+    assert not story.muted
+    assert ["Ctrl-C ends it" in line for line in lines] == [True] * (not over)
+
+
+def test_hints_name_commands_that_work_without_an_activated_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Path(shlex.split(command("fleet"))[0]).exists()
+    (tmp_path / "fleet").touch(mode=0o700)
+    assert command("fleet") == "fleet"
 
 
 async def test_a_coordinator_that_does_not_start_is_quoted(modules: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ def demo(
     import asyncio
 
     from fleet_client.demo.folder import claimed
+    from fleet_client.demo.programs import command
     from fleet_client.demo.show import check_installed, show
     from fleet_client.demo.summary import print_outcome, print_outcome_json
 
@@ -34,9 +36,8 @@ def demo(
         try:
             outcome = asyncio.run(show(folder, dashboard=dashboard, write=write))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            note(
-                "Stopped; every program has ended. `fleet demo` goes on from here, `fleet demo --fresh` anew."
-            )
+            again = f"{command('fleet')} demo --dir {shlex.quote(str(directory))}"
+            note(f"Stopped; every program has ended. `{again}` goes on from here, with --fresh anew.")
             raise SystemExit(INTERRUPTED) from None
     (print_outcome_json if json else print_outcome)(folder, outcome)
     if outcome.surprises:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +87,14 @@ async def address(program: Program) -> str:
             if not alive:
                 raise program.failure()
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def command(name: str) -> str:
+    """How a person calls a program of fleet from this folder, also where its environment is not activated."""
+    if shutil.which(name):
+        return name
+    script = Path(sys.executable).with_name(name)
+    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 @asynccontextmanager

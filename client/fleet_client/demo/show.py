@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fleet_client.client import FleetClient
 from fleet_client.demo.folder import DemoFailed, Folder, bundled_manifest
-from fleet_client.demo.programs import Program, address, ended, environment, kept, start
+from fleet_client.demo.programs import Program, address, command, ended, environment, kept, start
 from fleet_client.demo.story import Story
 from fleet_client.demo.verdict import surprises
 from fleet_client.errors import FleetError
@@ -114,7 +114,8 @@ async def started(folder: Folder, programs: list[Program], say: Callable[[str], 
             raise DemoFailed("The data set could not be prepared:\n  " + conversion.last_lines())
         programs.remove(conversion)
     url = await address(server)
-    say(f"The coordinator listens on {url}; look at it from another terminal: fleet --url {url} status")
+    look = f"{command('fleet')} --url {url} status"
+    say(f"The coordinator listens on {url}; look at it from another terminal: {look}")
     return url
 
 
@@ -161,8 +162,8 @@ def first(group: BaseExceptionGroup[FleetError]) -> FleetError:
 
 async def dashboard_at(url: str, story: Story) -> None:
     """Shows fleet-tui until the person quits it, or this is cancelled."""
-    command = [sys.executable, "-m", "fleet_tui", "--url", url]
-    process = await asyncio.create_subprocess_exec(*command, env=environment())
+    program = [sys.executable, "-m", "fleet_tui", "--url", url]
+    process = await asyncio.create_subprocess_exec(*program, env=environment())
     try:
         await process.wait()
     finally:
@@ -172,3 +173,5 @@ async def dashboard_at(url: str, story: Story) -> None:
         story.muted = False
     if process.returncode:
         story.say(f"The dashboard ended with exit {process.returncode}; going on with lines.")
+    elif not story.over:
+        story.say("The dashboard is closed, and training goes on; Ctrl-C ends it.")

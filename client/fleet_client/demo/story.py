@@ -34,6 +34,7 @@ class Story:
     muted: bool = False
     live: set[str] = field(default_factory=set)
     active: set[str] = field(default_factory=set)
+    over: bool = False
 
     def line(self, who: str, what: str) -> None:
         if not self.muted:
@@ -99,6 +100,7 @@ class Story:
                 pending = [job.job_id for job in jobs if job.status is JobStatus.PENDING]
                 why = {str(job_id): await self.fleet.explain(job_id) for job_id in pending}
                 if is_settled(jobs, why):
+                    self.over = True
                     return list(why.values())
             await asyncio.sleep(LOOK_SECONDS)
 

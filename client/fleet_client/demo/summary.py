@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import sys
 from pathlib import Path
 
 from fleet_client.cli.output import console, emit, print_text, table, word
 from fleet_client.demo.folder import Folder
+from fleet_client.demo.programs import command
 from fleet_client.demo.show import Outcome
 from fleet_client.text import counted, cut, headline, one_line
 from fleet_protocol.jobs import JobView
 from fleet_protocol.states import JobStatus
 
 DIGEST_CHARS = 7  # enough to tell a fleet's artifacts apart, and to fit 120 columns
-
-
-def command(name: str) -> str:
-    """How to call a program of fleet from this folder, also where its environment is not activated."""
-    if shutil.which(name):
-        return name
-    script = Path(sys.executable).with_name(name)
-    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 def path_of(folder: Folder, outcome: Outcome, job: JobView) -> Path | None:
