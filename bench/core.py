@@ -121,9 +121,14 @@ def growth(engine: str, place: Place, name: str) -> Iterator[Figure]:
     """One worker claims and gives back, now here and now there: the same work in a short and in a long queue."""
     short, long = (100, 500) if place.quick else (100, 100_000)
     took: dict[int, list[float]] = {short: [], long: []}
-    with place.fleet(grid(short), engine) as one, place.fleet(grid(long), engine) as other:
+    with (
+        place.fleet(grid(short), engine) as one,
+        place.fleet(grid(long), engine) as other,
+        ExitStack() as stack,
+    ):
         pairs = {short: one, long: other}
-        workers = {jobs: Worker(Caller(f.url, f.token("agent")), "growth") for jobs, f in pairs.items()}
+        callers = {jobs: stack.enter_context(Caller(f.url, f.token("agent"))) for jobs, f in pairs.items()}
+        workers = {jobs: Worker(caller, "growth") for jobs, caller in callers.items()}
         for _ in range(20 if place.quick else 500):
             for jobs, worker in workers.items():
                 seconds, claimed = timed(worker.claim)
@@ -138,8 +143,8 @@ def planning(place: Place, name: str) -> Iterator[Figure]:
     """The whole round: the manifest goes over HTTP, the plan of every job comes back and is read."""
     jobs = 1000 if place.quick else 10_000
     manifest = grid(jobs)
-    with place.fleet(f'{HEAD}[[jobs]]\nname = "first"\nmodel = "gbt"\n') as fleet:
-        operator = Caller(fleet.url, fleet.token("operator"))
+    first = f'{HEAD}[[jobs]]\nname = "first"\nmodel = "gbt"\n'
+    with place.fleet(first) as fleet, Caller(fleet.url, fleet.token("operator")) as operator:
         _workers(fleet, 2)
         verb, repeats = ("plan", 5) if name.startswith("plan") else ("reload", 5)
         if verb == "reload":
@@ -163,9 +168,9 @@ def locks(engine: str, place: Place, name: str) -> Iterator[Figure]:
 def explaining(place: Place, name: str) -> Iterator[Figure]:
     """A job that no worker can take, so that every worker gives its reasons and every change is tried on each."""
     wants = '[[jobs]]\nname = "large"\nmodel = "cnn"\nrequire_cuda = true\nmin_vram_gib = 24\n'
-    with place.fleet(grid(1000 if place.quick else 10_000) + wants) as fleet:
+    manifest = grid(1000 if place.quick else 10_000) + wants
+    with place.fleet(manifest) as fleet, Caller(fleet.url, fleet.token("viewer")) as viewer:
         _workers(fleet, 100)
-        viewer = Caller(fleet.url, fleet.token("viewer"))
         job = viewer.get("/v1/jobs?q=large")["jobs"][0]["job_id"]
         told = viewer.get(f"/v1/job/{job}/explain")
         assert len(told["workers"]) == 100
@@ -177,12 +182,12 @@ def explaining(place: Place, name: str) -> Iterator[Figure]:
 
 def _workers(fleet: Fleet, number: int) -> None:
     """Half of them without a GPU, half with one that is too small for much."""
-    caller = Caller(fleet.url, fleet.token("agent"))
     small = Gpu(kind="cuda", name="small", vram_gib=8)
-    for each in range(number):
-        gpus = (small,) if each % 2 else ()
-        offer: Capability = OFFER.model_copy(update={"gpus": gpus, "models": ("gbt", "cnn", "mlp")})
-        Worker(caller, f"host-{each}", offer)
+    with Caller(fleet.url, fleet.token("agent")) as caller:
+        for each in range(number):
+            gpus = (small,) if each % 2 else ()
+            offer: Capability = OFFER.model_copy(update={"gpus": gpus, "models": ("gbt", "cnn", "mlp")})
+            Worker(caller, f"host-{each}", offer)
 
 
 def beating(place: Place, name: str) -> Iterator[Figure]:

@@ -37,7 +37,6 @@ class Claiming(threading.Thread):
 
 def main(url: str, token: str, workers: int, seconds: float) -> None:
     ending = threading.Event()
-    others = [Claiming(Caller(url, token), f"claims-{number}", ending) for number in range(CLAIMERS)]
     step = seconds / workers
 
     def beat(number: int) -> list[float]:
@@ -47,6 +46,7 @@ def main(url: str, token: str, workers: int, seconds: float) -> None:
         shares = list(
             pool.map(lambda n: _holding(Caller(url, token), range(n, workers, BEATERS)), range(BEATERS))
         )
+        others = [Claiming(Caller(url, token), f"claims-{number}", ending) for number in range(CLAIMERS)]
         for claiming in others:
             claiming.start()
         began = time.perf_counter() + 1

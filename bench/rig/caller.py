@@ -6,7 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from fleet_protocol.capability import Capability
@@ -28,6 +28,12 @@ class Caller:
         self._http = http.client.HTTPConnection(url.removeprefix("http://"), timeout=600)
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self.calls = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
