@@ -8,7 +8,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fleet_client.errors import BadAnswer
 from fleet_protocol.errors import Code, Problem
+from fleet_protocol.version import DEFAULT_URL
 
+CHECK_ADDRESS = f"give the coordinator's address without a path, like {DEFAULT_URL}"
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ def _unreadable(what: str, error: ValidationError, url: str) -> BadAnswer:
 def problem_of(status: int, body: bytes, url: str) -> Problem:
     """The problem in an error's body; one made up from the status when a proxy or a stranger answered."""
     try:
-        return Problem.model_validate_json(body)
+        problem = Problem.model_validate_json(body)
     except ValidationError:
         code = {401: Code.NOT_AUTHENTICATED, 403: Code.NOT_PERMITTED, 404: Code.NOT_FOUND}.get(status)
         return Problem(
@@ -51,3 +53,7 @@ def problem_of(status: int, body: bytes, url: str) -> Problem:
             detail=f"{url} answered with HTTP {status} and no explanation: it may not be a coordinator.",
             code=code or (Code.INTERNAL if status >= 500 else Code.INVALID_REQUEST),
         )
+    if problem.detail != "Not Found":  # a bare 404 of a path that nobody serves
+        return problem
+    detail = f"{url} has nothing at the address that was asked for."
+    return problem.model_copy(update={"detail": detail, "next": f"{CHECK_ADDRESS}; else {UPGRADE}"})

@@ -248,6 +248,11 @@ class FleetClient:
 
     async def _plain(self, ref: str) -> str:
         """`ref` unless it cannot stand in a path: servers decode %2F before they look at the path's parts."""
+        if not ref.strip():
+            detail = "No job is named: an id, the beginning of one or a name is needed."
+            raise NotFound(
+                Problem(title="No job", status=404, detail=detail, next="fleet list", code=Code.UNKNOWN_JOB)
+            )
         if "/" not in ref and ref not in (".", ".."):
             return ref
         ids = [job.job_id for job in await self.all_jobs(q=ref) if job.name == ref]

@@ -13,6 +13,9 @@ import pytest
 from starlette.responses import Response
 
 from fleet_client.cli import main
+from fleet_client.cli.session import described
+from fleet_client.errors import Invalid
+from fleet_protocol.errors import Problem, ProblemItem
 from fleet_protocol.plan import MAX_MANIFEST_CHARS
 from fleet_protocol.states import JobStatus
 from tests.client.fake import ATTEMPT, Coordinator, a_job, completed
@@ -101,6 +104,22 @@ def test_a_wrong_status_is_wrong_usage(fleet: Fleet):
     assert ending.code == 2
     assert "pending" in ending.err
     assert ending.out == ""
+
+
+@pytest.mark.parametrize("arguments", [("list", "--sort", "bogus"), ("logs", "job 1", "--attempt", "xyz")])
+def test_a_value_that_cannot_be_is_wrong_usage(
+    coordinator: Coordinator, fleet: Fleet, arguments: tuple[str, ...]
+):
+    ending = fleet(*arguments)
+    assert (ending.code, coordinator.take()) == (2, [])
+    assert ending.err.count(arguments[-2]) == 1
+    assert "[0-9a-f]" not in ending.err
+
+
+def test_what_the_sentence_says_is_not_said_again():
+    items = tuple(ProblemItem(key=key, message=f"no {key}") for key in "ab")
+    error = Invalid(Problem(title="", status=422, detail="It has no a.", code="invalid", errors=items))
+    assert described(error) == "It has no a.\n  b: no b"
 
 
 def test_show_tells_everything_and_no_escape_sequence(coordinator: Coordinator, fleet: Fleet):

@@ -226,6 +226,15 @@ async def test_a_late_result_is_accepted_by_an_operator(lab: Lab):
     assert "No attempt" in none.err
 
 
+async def test_an_address_with_a_path_and_an_empty_name_are_answered_with_advice(lab: Lab):
+    elsewhere = await lab("list", "--url", f"{lab.coordinator.url}/fleet")
+    assert elsewhere.code == 1
+    assert "without a path" in elsewhere.err
+    empty = await lab("show", "")
+    assert (empty.code, empty.err.splitlines()[1]) == (1, "       Next: fleet list")
+    assert "No job is named" in empty.err
+
+
 async def test_the_client_itself(lab: Lab):
     await lab.coordinator.load(manifest(job("one")))
     worker = await lab.coordinator.worker()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
 
 import typer
 
@@ -20,17 +21,16 @@ def logs(
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the attempt is over.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, help="Only the last N lines.")] = None,
-    attempt: Annotated[str | None, typer.Option(help="An attempt's id; the newest without it.")] = None,
+    attempt: Annotated[UUID | None, typer.Option(help="An attempt's id; the newest without it.")] = None,
     url: Url = None,
     json: Json = False,
 ) -> None:
     """What a job printed. With --json one object a line: {"attempt", "offset", "text"}."""
 
+    named = str(attempt) if attempt else None
+
     async def question(fleet: FleetClient) -> None:
-        if follow:
-            await followed(fleet, job, tail=tail, attempt=attempt, json=json)
-        else:
-            await read(fleet, job, tail=tail, attempt=attempt, json=json)
+        await (followed if follow else read)(fleet, job, tail=tail, attempt=named, json=json)
 
     ask(url, question)
 

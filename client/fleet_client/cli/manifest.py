@@ -81,15 +81,13 @@ def source_of(file: Path | None) -> tuple[str | None, str | None, dict[str, Sha2
         text = file.read_text("utf-8")
     except UnicodeDecodeError:
         fail(f"{file} is not UTF-8 text, so it is no manifest.")
-    if (
-        len(text) > MAX_MANIFEST_CHARS
-    ):  # cannot even be asked about; every other mistake is the coordinator's to find
-        try:
+    try:
+        if len(text) > MAX_MANIFEST_CHARS:  # cannot even be asked about; other mistakes are the coordinator's
             parse(text, str(file))
-        except ManifestError as error:
-            report(None, error.problems, json=False)
-            raise SystemExit(FAILED) from None
-    return text, str(file), contents(text, file.parent)
+        return text, str(file), contents(text, file.parent)
+    except ManifestError as error:
+        report(None, error.problems, json=False)
+        raise SystemExit(FAILED) from None
 
 
 def print_plan(plan: Plan, done: str, *, json: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.table import Table
@@ -89,6 +89,14 @@ def print_status_json(jobs: list[JobView], workers: tuple[WorkerView, ...]) -> N
     print_text(json.dumps(said, indent=2))
 
 
+def known_order(name: str | None) -> str | None:
+    from fleet_protocol.jobs import Sort
+
+    if name is not None and name not in get_args(Sort):
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(get_args(Sort))}.")
+    return name
+
+
 def list_jobs(
     *,
     status: Annotated[list[JobStatus] | None, typer.Option(help="Only these; may be repeated.")] = None,
@@ -98,7 +106,10 @@ def list_jobs(
     search: Annotated[str | None, typer.Option("--search", "-q", help="Text in the name or id.")] = None,
     sort: Annotated[
         str | None,
-        typer.Option(help="queued, updated, name, status or priority; `-` before it turns it round."),
+        typer.Option(
+            help="queued, updated, name, status or priority; `-` before it turns it round.",
+            callback=known_order,
+        ),
     ] = None,
     url: Url = None,
     json: Json = False,

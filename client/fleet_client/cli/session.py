@@ -95,8 +95,12 @@ def exit_code(error: FleetError) -> int:
 
 
 def described(error: FleetError) -> str:
-    """The error's sentence, and below it every single thing that is wrong."""
-    items = error.problem.errors if isinstance(error, Refused) else ()
+    """The error's sentence, and below it every single thing that is wrong and not in the sentence already."""
+    items = [
+        item
+        for item in (error.problem.errors if isinstance(error, Refused) else ())
+        if item.message not in str(error)
+    ]
     places = [(f"{item.file or ''}:{item.line}" if item.line else item.file or "", item) for item in items]
     lines = [": ".join(filter(None, (place, item.key, item.message))) for place, item in places]
     return "\n  ".join([str(error), *lines])
