@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 from collections.abc import Callable
-from typing import get_type_hints
+from typing import Annotated, get_type_hints
 
 import structlog
 import typer
@@ -16,13 +16,29 @@ from fleet_agent.console import speak_to_stderr
 from fleet_agent.doctor import diagnose
 from fleet_agent.errors import AgentError
 from fleet_agent.settings import Settings, Timing
+from fleet_protocol.version import program_version
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Runs this machine's share of a fleet's training jobs.",
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleet-agent {program_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """Runs this machine's share of a fleet's training jobs."""
 
 
 def command(function: Callable[[Settings], None]) -> Callable[[Settings], None]:

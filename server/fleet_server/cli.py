@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
+from fleet_protocol.version import program_version
+
 if TYPE_CHECKING:
     from fleet_server.settings import Settings
 
 app = typer.Typer(
     name="fleet-server",
-    help="The coordinator of a fleet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,6 +22,22 @@ app = typer.Typer(
 
 Data = Annotated[Path | None, typer.Option(help="Folder of the database, logs, artifacts and tokens.")]
 Database = Annotated[str | None, typer.Option(help="Database URL; SQLite in the data folder if not given.")]
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleet-server {program_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """The coordinator of a fleet."""
 
 
 def main() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +56,27 @@ def test_two_agents_on_one_state_folder_do_not_fight(house: House):
     house.trainer("job")
     said = refused(house, "fleet_agent", "run", "--server", house.url, "--state", str(house.state("worker")))
     assert "Another agent runs on" in said
+
+
+@pytest.mark.parametrize("module", ["fleet_server", "fleet_agent", "fleet_trainer"])
+def test_ctrl_c_while_a_program_still_imports_is_quiet(module: str, tmp_path: Path):
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("fleet_server", "fleet-server"), ("fleet_agent", "fleet-agent"), ("fleet_trainer", "fleet-train")],
+)
+def test_each_program_tells_its_version(module: str, name: str):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{name} ")

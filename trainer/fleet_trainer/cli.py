@@ -19,13 +19,28 @@ from fleet_trainer.spec import read_spec
 Place = Path | None
 
 app = typer.Typer(
-    help="Train one of fleet's models on labelled multivariate time series.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 convert_app = typer.Typer(help="Write a known data set as Parquet, once.", no_args_is_help=True)
 app.add_typer(convert_app, name="convert")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fleet-train {TRAINER_VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and end."),
+    ] = False,
+) -> None:
+    """Train one of fleet's models on labelled multivariate time series."""
 
 
 @app.command()
