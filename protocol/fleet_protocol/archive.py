@@ -12,7 +12,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NoReturn, Protocol
 
 from fleet_protocol.ids import Sha256
 
@@ -36,10 +36,13 @@ def write_archive(folder: Path, sink: Sink) -> None:
 
 
 def content_digest(path: Path) -> Sha256:
-    """SHA-256 of a file's bytes, or of a folder's archive."""
+    """SHA-256 of a file's bytes, or of a folder's archive. OSError, NotArchived."""
     digest = _Digest()
-    if path.is_dir():
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         write_archive(path, digest)
+    elif not stat.S_ISREG(mode):  # reading a pipe or a device may never end
+        raise NotArchived("only regular files and folders can be used")
     else:
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
@@ -56,7 +59,7 @@ class _Digest:
 
 
 def _regular_files(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         for name in (*folders, *files):
             path = Path(parent, name)
             mode = path.lstat().st_mode
@@ -66,6 +69,10 @@ def _regular_files(folder: Path) -> Iterator[str]:
                 raise NotArchived(
                     f"{path.relative_to(folder)} is a link or special file; write its content instead"
                 )
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error  # a folder that cannot be listed is not an empty one
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:

@@ -45,7 +45,8 @@ def locate(text: str) -> Lines:
         statement = text[position:end].strip()
         if statement.startswith("["):
             table = _enter(_keys(statement.lstrip("["), 0)[0], statement.startswith("[["), arrays)
-            lines.at.setdefault(table, line)
+            for depth in range(1, len(table) + 1):
+                lines.at.setdefault(table[:depth], line)
         elif statement and not statement.startswith("#"):
             keys, equals = _keys(text, position)
             path = table

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
+
 import pytest
 
-from fleet_protocol.manifest import ManifestError, parse
+from fleet_protocol.manifest import ManifestError, contents, load, parse
 
 TEXT = """\
 schema_version = 1
@@ -177,3 +181,72 @@ def test_a_problem_reads_as_an_editor_wants_it():
 def test_a_long_value_is_shortened():
     ((_, _, message),) = problems(broken(2, f"name = [{', '.join(['1'] * 500)}]"))
     assert len(message) < 200
+
+
+def test_numbers_and_nesting_beyond_every_check():
+    for number in ("9" * 5001, "0x" + "f" * 9000, "-9223372036854775809", "1" * 30):
+        ((_, _, message),) = problems(broken(4, f"seed = {number}"))
+        assert message.startswith("a whole number must fit into 64 bits")
+    for levels in (25, 100, 300):
+        for value in ("{ a = " * levels + "1" + " }" * levels, "[" * levels + "]" * levels):
+            ((_, _, message),) = problems(broken(11, f"hyper = {value}"))
+            assert message.startswith("nested too deeply")
+    ((_, _, message),) = problems("a." * 3000 + "a = 1\n")
+    assert message.startswith("nested too deeply")
+
+
+@pytest.mark.parametrize("inner", ["not = ", "properties = { a = ", "anyOf = [{", "items = "])
+def test_the_deepest_schema_that_is_allowed_can_be_checked(inner: str):
+    head = "[models.own]\ncommand = ['x']\nhyper = "
+    step, end = (
+        ("{ anyOf = [", "] }") if inner == "anyOf = [{" else ("{ " + inner, " }" * inner.count("{") + " }")
+    )
+    levels = 20 if inner in ("not = ", "items = ") else 10
+    schema = step * levels + "{ type = 'object' }" + end * levels
+    text = TEXT.replace('model = "mlp"', 'model = "own"') + head + schema + "\n"
+    with contextlib.suppress(ManifestError):  # whether the settings fit is no matter here
+        parse(text)
+
+
+def test_a_schema_is_json_too():
+    text = TEXT + '[models.own]\ncommand = ["x"]\nhyper = { default = 2024-01-01 }\n'
+    ((line, key, _),) = problems(text)
+    assert (line, key) == (14, "models.own.hyper.default")
+
+
+def test_unknown_tables_have_a_line():
+    assert (12, "job") in [entry[:2] for entry in problems(TEXT + "[[job]]\nname = 'x'\n")]
+    assert (12, "hots") in [entry[:2] for entry in problems(TEXT + "[hots.pi]\n")]
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path):
+    file = tmp_path / "m.toml"
+    file.write_text("\ufeff" + TEXT, encoding="utf-8")
+    assert load(file) == parse("\ufeff" + TEXT) == parse(TEXT)
+    assert problems("\ufeff" + broken(4, "seed = -1"))[0][:2] == (4, "defaults.seed")
+
+
+def test_what_is_named_and_cannot_be_used_says_why(tmp_path: Path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "to").symlink_to(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    reasons = {
+        "gone": "there is nothing at 'gone'",
+        "pipe": "only regular files and folders can be used",
+        "/dev/zero": "only regular files and folders can be used",
+        "linked": "to is a link or special file",
+        "loop": "cannot be read: Too many levels of symbolic links",
+        "n\\u0000l": "embedded null byte",
+    }
+    tables = "".join(f'[datasets.d{n}]\npath = "{path}"\n' for n, path in enumerate(reasons))
+    file = tmp_path / "m.toml"
+    file.write_text(TEXT + tables)
+    with pytest.raises(ManifestError) as error:
+        load(file)
+    found = {problem.key: problem.message for problem in error.value.problems}
+    assert len(found) == len(reasons)
+    for number, reason in enumerate(reasons.values()):
+        assert reason in found[f"datasets.d{number}.path"]
+    with pytest.raises(ManifestError, match="embedded null byte"):
+        contents(TEXT + tables, tmp_path)

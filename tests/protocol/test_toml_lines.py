@@ -55,8 +55,10 @@ hyper.lr = 0.2
         ("a", "dotted", "quoted key"): 16,
         ("defaults",): 18,
         ("defaults", "seed"): 19,
+        ("hosts",): 20,
         ("hosts", "pi.lan"): 20,
         ("hosts", "pi.lan", "priority"): 21,
+        ("jobs",): 22,
         ("jobs", 0): 22,
         ("jobs", 0, "name"): 23,
         ("jobs", 0, "hyper"): 24,
@@ -150,11 +152,13 @@ def test_each_key_is_where_it_was_written(
     keys((), [(f"top {key}", value, noise, indent) for key, value, noise, indent in top])
     for name, rows, noise in tables:
         text += noise
+        written.setdefault(("tables",), line())
         written["tables", name] = line()
         text += f"[tables.{quoted(name)}] # [x]\n"
         keys(("tables", name), rows)
     for index, (rows, hyper, noise) in enumerate(jobs):
         text += noise
+        written.setdefault(("jobs",), line())
         written["jobs", index] = line()
         text += "[[jobs]]\n"
         keys(("jobs", index), rows)

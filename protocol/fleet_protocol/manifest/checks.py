@@ -27,11 +27,29 @@ SINGLE = {"$schema", "title", "description", "type", "properties", "required", "
 """Keywords of a JSON Schema under which no setting's value decides whether another's is right."""
 PLACEHOLDERS = ("data", "output_dir", "checkpoint_dir", "seed", "device", "attempt")
 MAX_JOBS = 100_000
+MAX_DEPTH = 24
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def unreadable(raw: Raw) -> Iterator[Problem]:
+    """Values that no other check could go through: nested beyond its recursion, or numbers beyond TOML's own."""
+    rest: list[tuple[object, KeyPath]] = [(raw, ())]
+    while rest:
+        value, path = rest.pop()
+        if isinstance(value, (dict, list)) and len(path) >= MAX_DEPTH:
+            yield path, f"nested too deeply; at most {MAX_DEPTH} levels are allowed"
+        elif isinstance(value, (dict, list)):
+            entries = value.items() if isinstance(value, dict) else enumerate(value)
+            rest.extend((entry, (*path, key)) for key, entry in entries)
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            yield path, "a whole number must fit into 64 bits"
 
 
 def unfit_values(raw: Raw) -> Iterator[Problem]:
     """Values in `hyper` and `matrix` that JSON, and so a job's identity, cannot carry."""
+    for name, entry in _table(raw, "models").items():
+        if isinstance(entry, dict):
+            yield from _unfit(entry.get("hyper", {}), ("models", name, "hyper"))
     for index, job in _jobs(raw):
         for key in ("hyper", "matrix"):
             yield from _unfit(job.get(key, {}), ("jobs", index, key))
@@ -59,7 +77,7 @@ def hyper_problems(raw: Raw) -> Iterator[Problem]:
     schemas: dict[str, Schema] = dict(built_in_schemas())
     for name, entry in _table(raw, "models").items():
         schema = entry.get("hyper") if isinstance(entry, dict) else None
-        if isinstance(schema, dict):
+        if isinstance(schema, dict) and not any(_unfit(schema, ())):
             wrong = list(schema_problems(schema))
             yield from ((("models", name, "hyper", *path), message) for path, message in wrong)
             if not wrong:
@@ -121,13 +139,14 @@ def _missing_placeholders(raw: Raw, job: Raw, index: int) -> Iterator[Problem]:
                 )
 
 
-def missing_contents(raw: Raw, contents: Contents) -> Iterator[Problem]:
+def missing_contents(raw: Raw, contents: Contents, reasons: Mapping[str, str]) -> Iterator[Problem]:
     """Datasets and sources whose content nobody could read."""
     for kind, key in (("datasets", "path"), ("models", "source")):
         for name, entry in _table(raw, kind).items():
             path = entry.get(key) if isinstance(entry, dict) else None
             if isinstance(path, str) and path not in contents:
-                yield (kind, name, key), f"there is nothing at {path!r}, seen from the manifest's folder"
+                nothing = f"there is nothing at {path!r}, seen from the manifest's folder"
+                yield (kind, name, key), f"{path!r}: {reasons[path]}" if path in reasons else nothing
 
 
 def same_id(jobs: list[tuple[int, JobSpec]]) -> Iterator[Problem]:
