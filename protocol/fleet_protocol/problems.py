@@ -31,7 +31,8 @@ class ManifestProblem:
 def describe(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
     """A schema's errors as key path and sentence, without the schema library's vocabulary."""
     for detail in error.errors(include_url=False, include_context=True):
-        yield detail["loc"], _sentence(detail, root)
+        path = detail["loc"]
+        yield path[:-1] if path[-1:] == ("[key]",) else path, _sentence(detail, root)
 
 
 def _sentence(detail: ErrorDetails, root: type[BaseModel]) -> str:

@@ -250,3 +250,24 @@ def test_what_is_named_and_cannot_be_used_says_why(tmp_path: Path):
         assert reason in found[f"datasets.d{number}.path"]
     with pytest.raises(ManifestError, match="embedded null byte"):
         contents(TEXT + tables, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["\\u001b[31m", "a\\u001b", "\\u0085", "a\\u009bb", "\\u007f", "\\t", "", "  "]
+)
+def test_no_name_is_empty_or_commands_a_terminal(name: str):
+    job = f'allowed_hosts = ["{name}"]\ndenied_hosts = ["{name}"]\ntrain_hosts = ["{name}"]\n'
+    tables = f'[hosts."{name}"]\npriority = 1\n[datasets."{name}"]\npath = "x"\n'
+    found = [(line, key) for line, key, _ in problems(broken(8, f'name = "{name}"') + job + tables)]
+    expected = {
+        (8, "jobs[0].name"),
+        *((12 + n, f"jobs[0].{key}_hosts[0]") for n, key in enumerate(("allowed", "denied", "train"))),
+    }
+    assert expected <= set(found)
+    assert {"hosts", "datasets"} <= {key.split(".")[0] for _, key in found}
+
+
+def test_a_grids_names_hold_no_control_characters():
+    text = TEXT.replace('model = "mlp"', 'model = "own"') + 'matrix = { a = ["x\\u001b"] }\n'
+    (job,) = parse(text + '[models.own]\ncommand = ["x"]\n').jobs
+    assert job.name == 'one/a="x\\u001b"'

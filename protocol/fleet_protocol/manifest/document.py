@@ -10,10 +10,11 @@ from fleet_protocol.jobs import Mode, SplitRecipe
 
 DEFAULT_TRAIN_HOSTS = ("elliott-thinkpad",)
 
+_CONTROL = r"\x00-\x1f\x7f-\x9f"  # C0, DEL and C1: a terminal would obey them
 Name = Annotated[
     str,
     StringConstraints(
-        min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$"
+        min_length=1, max_length=200, pattern=rf"^[^{_CONTROL}]*[^\s{_CONTROL}][^{_CONTROL}]*$"
     ),
 ]
 Model = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
@@ -110,7 +111,7 @@ class Document(Table):
     schema_version: Annotated[int, Field(ge=1, le=1)]  # a Literal would take true and 1.0 for it
     name: Name = "training-fleet"
     defaults: Defaults = Defaults()
-    hosts: dict[str, HostPolicy] = {}
+    hosts: dict[Name, HostPolicy] = {}
     models: dict[Model, ModelEntry] = {}
     datasets: dict[Name, DatasetEntry] = {}
     jobs: Annotated[list[JobEntry], Field(min_length=1)]

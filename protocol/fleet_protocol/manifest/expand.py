@@ -23,10 +23,12 @@ def grid(matrix: Mapping[str, list[object]]) -> Iterator[Point]:
 
 def grid_name(name: str, point: Point) -> str:
     """`name/lr=0.1,depth=3`."""
-    words = (
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in point.items()
-    )
+    words = (f"{_word(key)}={_word(value)}" for key, value in point.items())
     return f"{name}/{','.join(words)}" if point else name
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
 
 
 def specifications(document: Document, contents: Contents) -> Iterator[tuple[int, JobSpec]]:
