@@ -19,6 +19,7 @@ ROWS = [
     JobRow(job("gbt-e", "completed", metrics=macro_f1(0.9, 0.85, 0.95), worker="desk")),
 ]
 EVERY = parse_filter("")
+ID = ROWS[1].job.job_id
 
 
 def names(query: Query) -> list[str]:
@@ -36,13 +37,23 @@ def matching(text: str) -> set[str]:
     [
         ("", {"gbt-a", "cnn-b", "cnn-c", "mlp-d", "gbt-e"}),
         ("CNN", {"cnn-b", "cnn-c"}),
-        ("desk gbt", {"gbt-e"}),
+        ("worker:desk gbt", {"gbt-e"}),
+        ("gbt e", {"gbt-e"}),
+        ("desk", set()),
+        ("memory", set()),
+        ("needs", set()),
+        (ID[:4], {"cnn-b"}),
+        (ID[:9].upper(), {"cnn-b"}),
+        (ID, {"cnn-b"}),
+        (ID[:3], set()),
+        (ID[1:6], set()),
+        (f"-{ID[:6]} cnn", {"cnn-c"}),
         ("state:failed,pending", {"cnn-c", "mlp-d"}),
         ("status:run", {"cnn-b"}),
         ("err~out.of", {"cnn-c"}),
         ("err:cuda", {"mlp-d"}),
         ("-model:gbt", {"cnn-b", "cnn-c", "mlp-d"}),
-        ("-desk", {"gbt-a", "mlp-d"}),
+        ("-worker:desk", {"gbt-a", "mlp-d"}),
         ("age>2h", {"cnn-b"}),
         ("metric<0.85", {"gbt-a"}),
         ("metric>0.85", {"gbt-e"}),

@@ -104,7 +104,8 @@ class Help(Dialog):
 
 
 FILTERS = (
-    ("gbt host-2", "both words, anywhere"),
+    ("gbt host-2", "both, in name or model"),
+    ("3f9c", "an id's beginning"),
     ("state:failed,pending", "either"),
     ("err~out.of.memory", "regular expression"),
     ("age>2h  metric<0.8", "more, less"),
