@@ -101,7 +101,7 @@ class End(asyncio.Transport):
         if data:
             self.protocol.data_received(data)  # type: ignore[attr-defined]  # a streaming protocol, as both are
         else:
-            self.protocol.eof_received()  # type: ignore[attr-defined]  # likewise
+            self.protocol.eof_received()  # type: ignore[attr-defined]  # it is a streaming protocol, as both are
             self.close()
 
     def lose(self, error: Exception | None) -> None:
