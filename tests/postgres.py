@@ -71,8 +71,8 @@ def server(*, durable: bool = False) -> Iterator[Postgres]:
     init = [_program("initdb"), "-D", "data", "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]
     subprocess.run(init, cwd=folder, user=account, check=True, stdout=subprocess.DEVNULL)
     # Durability is SQLite's to prove here: a server that is thrown away need not sync.
-    careless = () if durable else ("fsync=off", "full_page_writes=off")
-    options = ("listen_addresses=", "autovacuum=off", f"unix_socket_directories={folder}", *careless)
+    careless = () if durable else ("fsync=off", "full_page_writes=off", "autovacuum=off")
+    options = ("listen_addresses=", f"unix_socket_directories={folder}", *careless)
     run = [_program("postgres"), "-D", "data", *(word for option in options for word in ("-c", option))]
     with (folder / "log").open("wb") as log:
         running = subprocess.Popen(run, cwd=folder, user=account, stderr=log)
