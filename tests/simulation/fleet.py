@@ -180,7 +180,7 @@ class Fleet:
             table["lease"] = 300
         if luck.random() < 0.15:
             table["timeout"] = 400
-        if luck.random() < 0.3:
+        if luck.random() < 0.6:
             table["exclusive"] = True
         return table
 
