@@ -104,8 +104,7 @@ class Help(Dialog):
 
 
 FILTERS = (
-    ("gbt host-2", "both, in name or model"),
-    ("3f9c", "an id's beginning"),
+    ("gbt host-2", "both in name or model, or begins an id"),
     ("state:failed,pending", "either"),
     ("err~out.of.memory", "regular expression"),
     ("age>2h  metric<0.8", "more, less"),
