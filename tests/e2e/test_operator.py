@@ -69,6 +69,6 @@ def test_every_refusal_is_a_sentence_with_an_exit_code(house: House):
     assert "modle" in said
     assert "min_cores" in said
     assert house.events() == history
-    house.fleet("list", "--sort", "colour", code=1)
+    house.fleet("list", "--sort", "colour", code=2)
     server.end()
     assert "fleet-server serve" in house.fleet("status", code=3)

@@ -60,7 +60,8 @@ def test_two_agents_on_one_state_folder_do_not_fight(house: House):
 
 @pytest.mark.parametrize("module", ["fleet_server", "fleet_agent", "fleet_trainer"])
 def test_ctrl_c_while_a_program_still_imports_is_quiet(module: str, tmp_path: Path):
-    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # a shell's background ignores it
+    (tmp_path / "typer.py").write_text(f"import os, signal\n{heard}\nos.kill(os.getpid(), signal.SIGINT)\n")
     done = subprocess.run(
         [sys.executable, "-m", module, "--version"],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
