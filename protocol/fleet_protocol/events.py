@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 from fleet_protocol.ids import WireAttemptId, WireJobId
 from fleet_protocol.jobs import JobView
 from fleet_protocol.wire import Answer, Time
-from fleet_protocol.workers import Progress, WorkerView
+from fleet_protocol.workers import Gauges, Progress, WorkerView
 
 
 class Event(Answer):
@@ -63,6 +63,8 @@ class LiveFrame(Answer):
     progress: dict[WireJobId, Progress] = Field(default_factory=dict)
     heard: dict[str, Time] = Field(default_factory=dict)
     """Worker id to when it was last heard."""
+    gauges: dict[str, Gauges] = Field(default_factory=dict)
+    """Worker id to how busy its machine is."""
     waiting: dict[WireJobId, str] = Field(default_factory=dict)
     """Pending job to the sentence why it waits; the empty string once nothing bars it."""
 

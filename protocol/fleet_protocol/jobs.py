@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from fleet_protocol.capability import ModelName
 from fleet_protocol.ids import WireAttemptId, WireJobId, WireSha256, WireWorkerId
-from fleet_protocol.states import AttemptStatus, JobStatus
+from fleet_protocol.states import AttemptStatus, JobStatus, LogState
 from fleet_protocol.wire import Answer, Line, Request, Time
 
 Mode = Literal["realistic", "oracle"]
@@ -95,6 +95,8 @@ class AttemptView(Answer):
     ended_at: Time | None = None
     last_heartbeat_at: Time | None = None
     artifact: WireSha256 | None = None
+    checkpoint: WireSha256 | None = None
+    log_state: LogState | None = None
     tail: str | None = None
 
 
@@ -133,6 +135,8 @@ class JobDetail(JobView):
     lost: int
     not_before: Time | None = None
     history: tuple[AttemptView, ...] = ()
+    checkpoint: WireSha256 | None = None
+    """What the next attempt would go on from."""
     artifact_path: str | None = None
 
 

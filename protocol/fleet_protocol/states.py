@@ -41,6 +41,15 @@ class AttemptStatus(StrEnum):
         return self in (AttemptStatus.CLAIMED, AttemptStatus.RUNNING)
 
 
+class LogState(StrEnum):
+    """What became of an attempt's log; an attempt that is under way has none of these yet."""
+
+    LIVE = "live"
+    COMPLETE = "complete"  # every byte that was printed is here, save for holes that say so
+    PARTIAL = "partial"  # the attempt is over, and the agent never brought the rest
+    EXPIRED = "expired"  # only the beginning and the end were kept
+
+
 class Verdict(StrEnum):
     """What the coordinator tells a worker about one of its attempts."""
 

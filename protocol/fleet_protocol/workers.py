@@ -13,6 +13,28 @@ from fleet_protocol.states import FailureKind, JobStatus, ReleaseReason, Verdict
 from fleet_protocol.wire import Answer, Count, Label, Line, Request, Time, Whole
 
 Tail = Annotated[str, Field(max_length=16_384)]
+Share = Annotated[float, Field(ge=0, le=100)]
+Amount = Annotated[float, Field(ge=0, le=1_000_000)]
+
+
+class GpuGauge(Request):
+    """How busy one accelerator is; None where its driver does not say."""
+
+    busy_pct: Share | None = None
+    vram_used_gib: Amount | None = None
+    temperature_c: Annotated[float, Field(ge=-273, le=1000)] | None = None
+
+
+class Gauges(Request):
+    """How busy a machine is, as a sample of a moment."""
+
+    cpu_pct: Share | None = None
+    """Of all cores together."""
+    ram_used_gib: Amount | None = None
+    disk_free_gib: Amount | None = None
+    """Where the agent keeps its state."""
+    gpus: Annotated[tuple[GpuGauge, ...], Field(max_length=64)] = ()
+    """In the order of the capability's GPUs."""
 
 
 class LocalAttempt(Request):
@@ -41,6 +63,7 @@ class HelloRequest(Request):
     boot_id: str | None = None
     capability: Capability
     attempts: tuple[LocalAttempt, ...] = ()
+    gauges: Gauges | None = None
 
 
 class HelloAnswer(Answer):
@@ -58,6 +81,8 @@ class ClaimRequest(Request):
     claim_id: WireUuid
     wait: Annotated[float, Field(ge=0, le=30)] = 0
     """Seconds the coordinator may hold the request while nothing fits."""
+    holds: Annotated[tuple[WireSha256, ...], Field(max_length=1000)] = ()
+    """Blobs in this worker's cache: who has a job's data set is preferred for it."""
 
 
 class ClaimAnswer(Answer):
@@ -65,6 +90,8 @@ class ClaimAnswer(Answer):
     attempt: WireAttemptId
     number: int
     lease_seconds: float
+    checkpoint: WireSha256 | None = None
+    """A blob, the archive of the checkpoint folder that an earlier attempt left."""
 
 
 class StartRequest(Request):
@@ -82,6 +109,7 @@ class HeartbeatRequest(Request):
     worker: WireWorkerId
     attempt: WireAttemptId
     progress: Progress | None = None
+    gauges: Gauges | None = None
 
 
 class HeartbeatAnswer(Answer):
@@ -90,6 +118,13 @@ class HeartbeatAnswer(Answer):
     verdict: Verdict
     why: str | None = None
     lease_seconds: float = 0
+
+
+class CheckpointRequest(Request):
+    """`PUT /v1/attempt/{uuid}/checkpoint`: the blob, uploaded before, that the next attempt would go on from."""
+
+    worker: WireWorkerId
+    sha256: WireSha256
 
 
 class CompleteRequest(Request):
@@ -166,6 +201,8 @@ class WorkerView(Answer):
     running: tuple[WireJobId, ...] = ()
     failures: tuple[FailureCount, ...] = ()
     """Only in lists of workers: the jobs that failed here, most often first."""
+    gauges: Gauges | None = None
+    """As last heard; None in events, where a row stands for longer than a gauge is true."""
     first_heard_at: Time
     last_heard_at: Time
 

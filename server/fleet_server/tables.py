@@ -27,7 +27,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-from fleet_protocol.states import AttemptStatus, JobStatus
+from fleet_protocol.states import AttemptStatus, JobStatus, LogState
 
 metadata = MetaData(
     naming_convention={
@@ -98,6 +98,7 @@ jobs = Table(
     Column("worker", String(200)),
     Column("avoid_worker_id", Id),  # lost or failed there last: others are preferred
     Column("artifact", String(64)),
+    Column("checkpoint", String(64)),  # a blob: what the next attempt goes on from
     Column("metrics", JSON, nullable=False),
     Column("code", String(300)),  # what trained the artifact: the trainer's version, or the command's digest
     Column("cancel_requested", Boolean, nullable=False),
@@ -136,7 +137,9 @@ attempts = Table(
     Column("exit_code", Integer),
     Column("tail", Text),
     Column("artifact", String(64)),
+    Column("checkpoint", String(64)),  # the last one it brought
     Column("log_bytes", BigInteger),  # the log's full length as its agent tells it at the end
+    Column("log_state", Word(LogState)),  # none while bytes may come
     Column("created_at", Utc, nullable=False),
     Column("started_at", Utc),
     Column("ended_at", Utc),
@@ -167,6 +170,14 @@ artifacts = Table(
     Column("model", String(64), nullable=False),
     Column("mode", String(16), nullable=False),
     Column("path", Text, nullable=False),  # relative to the data folder
+    Column("stored_at", Utc, nullable=False),
+)
+
+blobs = Table(  # data sets, sources and checkpoints
+    "blobs",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
     Column("stored_at", Utc, nullable=False),
 )
 

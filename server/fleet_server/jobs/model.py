@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping
 
 from fleet_protocol.ids import AttemptId, JobId, Sha256, WorkerId
 from fleet_protocol.jobs import AttemptView, JobSpec, JobView, Metric
-from fleet_protocol.states import AttemptStatus, JobStatus
+from fleet_protocol.states import AttemptStatus, JobStatus, LogState
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Job:
     worker: str | None = None
     avoid_worker_id: WorkerId | None = None
     artifact: Sha256 | None = None
+    checkpoint: Sha256 | None = None
     metrics: Mapping[str, Any] | None = None
     code: str | None = None
     cancel_requested: bool = False
@@ -96,7 +97,9 @@ class Attempt:
     exit_code: int | None = None
     tail: str | None = None
     artifact: Sha256 | None = None
+    checkpoint: Sha256 | None = None
     log_bytes: int | None = None
+    log_state: LogState | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     last_heartbeat_at: datetime | None = None
