@@ -30,7 +30,7 @@ from fleet_protocol.jobs import (
     RequeueRequest,
 )
 from fleet_protocol.local import Role, is_loopback
-from fleet_protocol.logs import LogEnd, LogStart, to_viewer
+from fleet_protocol.logs import LogEnd, LogHole, LogStart, to_viewer
 from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
 from fleet_protocol.version import program_version
 from fleet_protocol.wire import Request
@@ -220,7 +220,7 @@ class FleetClient:
 
     async def follow_log(
         self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
-    ) -> AsyncGenerator[LogStart | bytes | LogEnd]:
+    ) -> AsyncGenerator[LogStart | bytes | LogHole | LogEnd]:
         """`LogStart`, then the log's bytes as they come, then `LogEnd` once the attempt is over.
 
         From byte `offset`, or from the last `tail` lines, else from the beginning. Without a `LogEnd` the

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fleet_client.client import FleetClient
 from fleet_client.errors import Unavailable, Unreachable
-from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.logs import LogEnd, LogHole, LogStart
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
@@ -31,7 +31,7 @@ async def follow(
     tail: int | None = None,
     attempt: str | None = None,
     on_break: Callable[[str], None] = lambda sentence: None,
-) -> AsyncIterator[Piece | LogEnd]:
+) -> AsyncIterator[Piece | LogHole | LogEnd]:
     """The log's pieces, then its `LogEnd`. Once begun, a coordinator that goes away is waited for."""
     offset: int | None = None
     pause = FIRST_PAUSE_SECONDS
@@ -46,6 +46,10 @@ async def follow(
                         return
                     if isinstance(message, LogStart):
                         attempt, offset, tail = message.attempt, message.offset, None
+                        continue
+                    if isinstance(message, LogHole):
+                        offset = message.offset + message.length
+                        yield message
                         continue
                     yield Piece(attempt or "", offset or 0, message)
                     offset = (offset or 0) + len(message)

@@ -1,8 +1,8 @@
 """Log bytes on the wire: one binary frame layout, and the words around it.
 
-A log is the plain bytes that the trainer printed. Agent to coordinator: `data_frame`, one in flight per
-attempt. Coordinator to agent: the JSON words `ack`, `nack`, `stop`, `wake`. Coordinator to viewer: the log's
-bytes as binary messages, then one `LogEnd`.
+A log is the plain bytes that the trainer printed. Agent to coordinator: `data_frame` and `hole`, one in flight
+per attempt. Coordinator to agent: the JSON words `ack`, `nack`, `stop`, `wake`. Coordinator to viewer: the log's
+bytes as binary messages, `LogHole` in the place of what was never brought, then one `LogEnd`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ from pydantic import Field, TypeAdapter
 
 from fleet_protocol.ids import AttemptId, WireAttemptId, WireUuid, WireWorkerId
 from fleet_protocol.states import AttemptStatus
-from fleet_protocol.wire import Answer, Request
+from fleet_protocol.wire import Answer, Line, Request
 
 HEADER = struct.Struct(">16sQ")  # attempt (UUID bytes), offset of the first byte in the log
 MAX_CHUNK_BYTES = 256 * 1024
+MAX_HOLE_BYTES = 1 << 40
+HOLE_HEADER = "Fleet-Log-Hole"
+"""`PATCH` of a log with this header (a length) and no body declares a hole at `Upload-Offset`."""
+HOLES_HEADER = "Fleet-Log-Holes"
+"""In answers to readers: the holes of the part that is answered, `START-END,...`, their bytes being zeros."""
 
 
 def data_frame(attempt: AttemptId, offset: int, data: bytes) -> bytes:
@@ -59,6 +64,19 @@ class Ask(Request):
     attempt: WireAttemptId
 
 
+class Hole(Request):
+    """The agent no longer has these bytes and declares them lost: the log goes on behind them.
+
+    The append rule holds as for bytes: `offset` is the durable length, and the same hole again changes nothing.
+    """
+
+    type: Literal["hole"] = "hole"
+    attempt: WireAttemptId
+    offset: Annotated[int, Field(ge=0)]
+    length: Annotated[int, Field(ge=1, le=MAX_HOLE_BYTES)]
+    why: Line = ""
+
+
 class Ack(Answer):
     """Everything below `durable` is on the coordinator's disk."""
 
@@ -68,12 +86,15 @@ class Ack(Answer):
 
 
 class Nack(Answer):
-    """Nothing was taken. `gap`: go on from `durable`. Everything else ends the sending of this log."""
+    """Nothing was taken. `gap`: go on from `durable`. `full`: no room now, try the same again in a while.
+
+    Everything else ends the sending of this log.
+    """
 
     type: Literal["nack"] = "nack"
     attempt: WireAttemptId
     durable: int
-    reason: Literal["gap", "diverged", "unknown", "closed"]
+    reason: Literal["gap", "full", "diverged", "unknown", "closed"]
 
 
 class Stop(Answer):
@@ -91,9 +112,9 @@ class Wake(Answer):
 
 
 ToAgent = Annotated[Resume | Ack | Nack | Stop | Wake, Field(discriminator="type")]
-FromAgent = Annotated[StreamHello | Ask, Field(discriminator="type")]
+FromAgent = Annotated[StreamHello | Ask | Hole, Field(discriminator="type")]
 to_agent: TypeAdapter[Resume | Ack | Nack | Stop | Wake] = TypeAdapter(ToAgent)
-from_agent: TypeAdapter[StreamHello | Ask] = TypeAdapter(FromAgent)
+from_agent: TypeAdapter[StreamHello | Ask | Hole] = TypeAdapter(FromAgent)
 
 
 class AppendAnswer(Answer):
@@ -110,6 +131,14 @@ class LogStart(Answer):
     offset: int
 
 
+class LogHole(Answer):
+    """The agent lost `length` bytes from `offset` on; what follows begins behind them."""
+
+    type: Literal["hole"] = "hole"
+    offset: int
+    length: int
+
+
 class LogEnd(Answer):
     """The attempt is over and every byte of its log was sent."""
 
@@ -119,6 +148,6 @@ class LogEnd(Answer):
     status: AttemptStatus
 
 
-to_viewer: TypeAdapter[LogStart | LogEnd] = TypeAdapter(
-    Annotated[LogStart | LogEnd, Field(discriminator="type")]
+to_viewer: TypeAdapter[LogStart | LogHole | LogEnd] = TypeAdapter(
+    Annotated[LogStart | LogHole | LogEnd, Field(discriminator="type")]
 )

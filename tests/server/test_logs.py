@@ -14,8 +14,10 @@ from websockets.exceptions import ConnectionClosed
 
 from fleet_protocol.ids import AttemptId, new_attempt_id
 from fleet_protocol.logs import (
+    HOLE_HEADER,
     Ack,
     Ask,
+    Hole,
     LogEnd,
     LogStart,
     Nack,
@@ -280,3 +282,23 @@ async def test_nonsense_later_on_closes_the_stream(
         with pytest.raises(ConnectionClosed):
             await stream.recv()
         assert stream.close_code == 1008
+
+
+async def test_a_declared_hole_goes_by_the_append_rule(fleet: Coordinator, held: tuple[Worker, ClaimAnswer]):
+    worker, attempt = held
+    name, http = attempt.attempt, fleet.http("agent")
+    path = f"/v1/attempt/{name}/log"
+    await worker.log(attempt, 0, b"abc")
+    for offset, status in ((4, 409), (3, 200), (3, 200)):
+        answer = await http.patch(path, headers={"Upload-Offset": str(offset), HOLE_HEADER: "5"})
+        assert answer.status_code == status, answer.text
+    assert answer.json() == {"durable": 8}
+    answer = await http.patch(path, content=b"x", headers={"Upload-Offset": "8", HOLE_HEADER: "5"})
+    await refused(answer, 422, "invalid_request")
+    async with _stream(fleet, worker) as stream:
+        await stream.send(Hole(attempt=name, offset=9, length=2).model_dump_json())
+        assert await _word(stream) == Nack(attempt=name, durable=8, reason="gap")
+        await stream.send(Hole(attempt=name, offset=8, length=2, why="over budget").model_dump_json())
+        assert await _word(stream) == Ack(attempt=name, durable=10)
+    assert (await worker.log(attempt, 10, b"end")).json() == {"durable": 13}
+    assert (await fleet.http().get("/v1/job/noisy/log")).content == b"abc" + bytes(7) + b"end"

@@ -49,11 +49,13 @@ async def followed(
     fleet: FleetClient, job: str, *, tail: int | None, attempt: str | None, json: bool
 ) -> None:
     from fleet_client.follow import follow
-    from fleet_protocol.logs import LogEnd
+    from fleet_protocol.logs import LogEnd, LogHole
 
     async for piece in follow(fleet, job, tail=tail, attempt=attempt, on_break=note):
         if isinstance(piece, LogEnd):
             note(f"attempt {piece.status} after {piece.length} bytes")
+        elif isinstance(piece, LogHole):
+            note(f"{piece.length} bytes from offset {piece.offset} on were lost before they could be sent")
         else:
             emit(piece.attempt, piece.offset, piece.data, json=json)
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from fleet_client.client import FleetClient
 from fleet_client.demo.verdict import is_settled, told
 from fleet_client.errors import FleetError, Unreachable
-from fleet_client.follow import follow
+from fleet_client.follow import Piece, follow
 from fleet_client.text import coloured, cut, one_line
 from fleet_protocol.events import Event, EventsFrame, SnapshotFrame
 from fleet_protocol.jobs import Explanation, JobView
-from fleet_protocol.logs import LogEnd
 from fleet_protocol.states import JobStatus
 
 NAME_CHARS = 28  # of the longest name in the bundled manifests
@@ -80,7 +79,7 @@ class Story:
         clock, told_at, name = asyncio.get_running_loop().time, 0.0, one_line(job.name)
         try:
             async for piece in follow(self.fleet, job.job_id, attempt=job.attempt):
-                if isinstance(piece, LogEnd) or clock() - told_at < QUIET_SECONDS:
+                if not isinstance(piece, Piece) or clock() - told_at < QUIET_SECONDS:
                     continue
                 if last := newest_line(piece.data):
                     told_at = clock()

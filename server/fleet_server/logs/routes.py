@@ -7,9 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
 
 from fleet_protocol.ids import UUID_PATTERN, AttemptId
-from fleet_protocol.logs import AppendAnswer, LogStart
+from fleet_protocol.logs import MAX_HOLE_BYTES, AppendAnswer, LogStart
 from fleet_server.access.guard import Guarded, GuardedRoute
 from fleet_server.bodies import capped
+from fleet_server.errors import Malformed
 from fleet_server.jobs.model import Attempt
 from fleet_server.logs.service import Logs, Where
 from fleet_server.logs.stream import AgentStream
@@ -27,10 +28,18 @@ MAX_READ_BYTES = 4 * 1024 * 1024
 
 @router.patch("/attempt/{attempt}/log")
 async def append_log(
-    attempt: AttemptPath, request: Request, use: Use, upload_offset: Annotated[int, Header(ge=0)]
+    attempt: AttemptPath,
+    request: Request,
+    use: Use,
+    upload_offset: Annotated[int, Header(ge=0)],
+    fleet_log_hole: Annotated[int | None, Header(ge=1, le=MAX_HOLE_BYTES)] = None,
 ) -> AppendAnswer:
-    """Append bytes at `Upload-Offset`; the answer is the durable length."""
+    """Append bytes at `Upload-Offset`, or declare `Fleet-Log-Hole` of them lost; answers the durable length."""
     data = await capped(request, MAX_APPEND_BYTES).body()
+    if fleet_log_hole is not None:
+        if data:
+            raise Malformed("A hole has a length and no bytes.")
+        return AppendAnswer(durable=await use.logs.append_hole(attempt, upload_offset, fleet_log_hole))
     return AppendAnswer(durable=await use.logs.append(attempt, upload_offset, data))
 
 

@@ -39,6 +39,10 @@ class Logs:
         await self.require(attempt)
         return await self.store.append(attempt, offset, data)
 
+    async def append_hole(self, attempt: AttemptId, offset: int, length: int) -> int:
+        await self.require(attempt)
+        return await self.store.append_hole(attempt, offset, length)
+
     async def durable(self, attempt: AttemptId) -> int:
         await self.require(attempt)
         return self.store.durable(attempt)

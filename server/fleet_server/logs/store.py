@@ -58,6 +58,19 @@ class LogStore:
             grown.set()
         return length
 
+    async def append_hole(self, attempt: AttemptId, offset: int, length: int) -> int:
+        """The same rule for bytes that the agent declares lost."""
+        async with self._locks[attempt]:
+            durable = self.durable(attempt)
+            if offset > durable:
+                raise LogGap(f"{durable} bytes are here; go on from there.", current={"durable": durable})
+            if offset == durable:
+                await asyncio.to_thread(_extend, self.path(attempt), durable + length)
+                self.lengths[attempt] = durable + length
+        if grown := self._grown.pop(attempt, None):
+            grown.set()
+        return self.durable(attempt)
+
     async def wait_beyond(self, attempt: AttemptId, offset: int, seconds: float) -> bool:
         """Whether there are durable bytes after `offset`, waiting at most `seconds` for them."""
         if self.durable(attempt) > offset:
@@ -97,6 +110,16 @@ def _append(path: Path, durable: int, offset: int, data: bytes) -> int:
     except OSError:
         os.ftruncate(descriptor, durable)  # what was not acknowledged was never there
         raise
+    finally:
+        os.close(descriptor)
+
+
+def _extend(path: Path, length: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.ftruncate(descriptor, length)
+        os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -12,8 +12,19 @@ from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fleet_protocol.ids import AttemptId, WorkerId
-from fleet_protocol.logs import Ack, Ask, Nack, Resume, Stop, StreamHello, Wake, from_agent, parse_data_frame
-from fleet_server.errors import LogDiverged, LogGap, Refusal, UnknownAttempt
+from fleet_protocol.logs import (
+    Ack,
+    Ask,
+    Hole,
+    Nack,
+    Resume,
+    Stop,
+    StreamHello,
+    Wake,
+    from_agent,
+    parse_data_frame,
+)
+from fleet_server.errors import LogDiverged, LogGap, Refusal, StorageFull, UnknownAttempt
 from fleet_server.logs.service import Logs
 
 log = structlog.get_logger()
@@ -98,14 +109,24 @@ class AgentStream:
         word = from_agent.validate_json(message["text"])
         if isinstance(word, Ask):
             self._outbox.put_nowait(await self._resume(word.attempt))
+        elif isinstance(word, Hole):
+            self._outbox.put_nowait(await self._append(word.attempt, word.offset, word.length))
 
-    async def _append(self, attempt: AttemptId, offset: int, data: bytes) -> Ack | Nack:
+    async def _append(self, attempt: AttemptId, offset: int, what: bytes | int) -> Ack | Nack:
+        """Bytes, or the length of a hole."""
         try:
-            return Ack(attempt=attempt, durable=await self._logs.append(attempt, offset, data))
+            append = (
+                self._logs.append(attempt, offset, what)
+                if isinstance(what, bytes)
+                else (self._logs.append_hole(attempt, offset, what))
+            )
+            return Ack(attempt=attempt, durable=await append)
         except LogGap:
             return Nack(attempt=attempt, durable=self._logs.store.durable(attempt), reason="gap")
         except LogDiverged:
             return Nack(attempt=attempt, durable=self._logs.store.durable(attempt), reason="diverged")
+        except StorageFull:
+            return Nack(attempt=attempt, durable=self._logs.store.durable(attempt), reason="full")
         except UnknownAttempt:
             return Nack(attempt=attempt, durable=0, reason="unknown")
 
