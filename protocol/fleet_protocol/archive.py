@@ -17,14 +17,19 @@ from typing import IO, NoReturn, Protocol
 from fleet_protocol.ids import Sha256
 
 BLOCK_BYTES = 1 << 20
+_WINDOWS_SPECIAL = '\\:*?"<>|'
 
 
 class NotArchived(Exception):
-    """The folder holds something that has no place in an archive; the message names it."""
+    """What is to be packed or unpacked has no place in an archive; the message names it."""
 
 
 class Sink(Protocol):
     def write(self, data: bytes, /) -> object: ...
+
+
+class Origin(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 def write_archive(folder: Path, sink: Sink) -> None:
@@ -33,6 +38,67 @@ def write_archive(folder: Path, sink: Sink) -> None:
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT, encoding="utf-8") as archive:
         for name in sorted(_regular_files(folder)):
             _add(archive, folder / name, name)
+
+
+def unpack_archive(origin: Origin, folder: Path) -> None:
+    """Write the files of an archive into `folder`, which must be new. OSError; NotArchived, with some written.
+
+    Only what `write_archive` writes is taken, to the last byte, so that nothing of the archive's choosing is left: no
+    links, modes or owners, no name that leads out of `folder` or comes twice.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    previous = ""
+    while name := _unpack_next(origin, folder, previous):
+        previous = name
+    padding = origin.read(tarfile.RECORDSIZE + 1)
+    if any(padding) or len(padding) > tarfile.RECORDSIZE:
+        raise NotArchived("something follows the archive's end")
+
+
+def _unpack_next(origin: Origin, folder: Path, previous: str) -> str:
+    """Write one file; its name, or an empty one at the archive's end."""
+    header = _exactly(origin, tarfile.BLOCKSIZE)
+    if not any(header):
+        return ""
+    name, size = _plain_entry(header)
+    if name <= previous:
+        raise NotArchived(f"{name!r} is not in its place")
+    path = folder / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            for start in range(0, size, BLOCK_BYTES):
+                file.write(_exactly(origin, min(BLOCK_BYTES, size - start)))
+    except (FileExistsError, NotADirectoryError, ValueError) as error:
+        raise NotArchived(f"{name!r} cannot be unpacked: {error}") from None
+    if any(_exactly(origin, -size % tarfile.BLOCKSIZE)):
+        raise NotArchived(f"something is hidden behind {name!r}")
+    return name
+
+
+def _plain_entry(header: bytes) -> tuple[str, int]:
+    """Name and size of a file. NotArchived unless `write_archive` would have written this header for it."""
+    try:
+        found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        name, size = found.name, found.size
+        is_ours = _entry(name, size).tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape") == header
+    except (tarfile.HeaderError, ValueError, UnicodeError) as error:
+        raise NotArchived(f"this is no archive: {error}") from None
+    parts = name.split("/")
+    if not is_ours or {"", ".", ".."} & {*parts}:
+        raise NotArchived(f"{name!r} is not an entry of an archive of ours")
+    if os.name == "nt" and set(name) & set(_WINDOWS_SPECIAL):
+        raise NotArchived(f"{name!r} cannot be a file's name here")
+    return name, size
+
+
+def _exactly(origin: Origin, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        if not (more := origin.read(count - len(data))):
+            raise NotArchived("the archive is cut off")
+        data += more
+    return data
 
 
 def content_digest(path: Path) -> Sha256:
@@ -77,10 +143,13 @@ def _raise(error: OSError) -> NoReturn:
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
     with path.open("rb") as file:
-        entry = tarfile.TarInfo(name)
-        entry.size = os.fstat(file.fileno()).st_size
-        entry.mode = 0o644
         try:
-            archive.addfile(entry, file)
+            archive.addfile(_entry(name, os.fstat(file.fileno()).st_size), file)
         except ValueError as error:
             raise NotArchived(f"{name} does not fit into the archive format: {error}") from None
+
+
+def _entry(name: str, size: int) -> tarfile.TarInfo:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o644
+    return entry
