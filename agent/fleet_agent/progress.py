@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fleet_protocol.workers import Progress
+from fleet_protocol.jobs import Progress
 
 BLOCK_BYTES = 1 << 20
 LINE_BYTES = 64 * 1024

@@ -35,6 +35,8 @@ class Code(StrEnum):
     LOG_GAP = "log_gap"
     LOG_DIVERGED = "log_diverged"
     LOG_CLOSED = "log_closed"
+    METRICS_GAP = "metrics_gap"
+    TOO_MANY_SERIES = "too_many_series"
     UPLOAD_OFFSET = "upload_offset"
     TOO_LARGE = "too_large"
     STORAGE_FULL = "storage_full"

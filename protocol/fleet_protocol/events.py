@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from fleet_protocol.ids import WireAttemptId, WireJobId
-from fleet_protocol.jobs import JobView
+from fleet_protocol.jobs import JobView, Progress
 from fleet_protocol.wire import Answer, Time
-from fleet_protocol.workers import Gauges, Progress, WorkerView
+from fleet_protocol.workers import Gauges, WorkerView
 
 
 class Event(Answer):
@@ -60,6 +60,8 @@ class LiveFrame(Answer):
     type: Literal["live"] = "live"
     server_time: Time
     log_lengths: dict[WireAttemptId, int] = Field(default_factory=dict)
+    metric_points: dict[WireAttemptId, int] = Field(default_factory=dict)
+    """How many points of its curves an attempt has told: when to ask for them again."""
     progress: dict[WireJobId, Progress] = Field(default_factory=dict)
     heard: dict[str, Time] = Field(default_factory=dict)
     """Worker id to when it was last heard."""

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue
 from fleet_protocol.capability import ModelName
 from fleet_protocol.ids import WireAttemptId, WireJobId, WireSha256, WireWorkerId
 from fleet_protocol.states import AttemptStatus, JobStatus, LogState
-from fleet_protocol.wire import Answer, Line, Request, Time
+from fleet_protocol.wire import Answer, Line, Request, Time, Whole
 
 Mode = Literal["realistic", "oracle"]
 SplitRecipe = Literal["host", "sample", "time"]
@@ -80,6 +80,16 @@ class Metric(Answer):
     unit: Annotated[str, Field(max_length=40)] = ""
 
 
+class Progress(Request):
+    """How far a training is, as it tells itself."""
+
+    step: Whole = 0
+    total: Whole | None = None
+    phase: Annotated[str, Field(max_length=80)] | None = None
+    eta_seconds: Annotated[float, Field(ge=0, le=1e10)] | None = None
+    """What is left at the pace of this attempt so far. The coordinator works it out; an agent need not know."""
+
+
 class AttemptView(Answer):
     """One try at a job by one worker."""
 
@@ -116,6 +126,8 @@ class JobView(Answer):
     attempt: WireAttemptId | None = None
     artifact: WireSha256 | None = None
     metrics: dict[str, Metric] = Field(default_factory=dict)
+    progress: Progress | None = None
+    """As last heard of a running attempt; None in events, where a row stands for longer than that is true."""
     cancel_requested: bool = False
     in_manifest: bool = True
     created_at: Time

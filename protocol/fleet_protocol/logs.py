@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from fleet_protocol.ids import AttemptId, WireAttemptId, WireUuid, WireWorkerId
 from fleet_protocol.states import AttemptStatus
 from fleet_protocol.wire import Answer, Line, Request
+from fleet_protocol.workers import Gauges
 
 HEADER = struct.Struct(">16sQ")  # attempt (UUID bytes), offset of the first byte in the log
 MAX_CHUNK_BYTES = 256 * 1024
@@ -111,10 +112,16 @@ class Wake(Answer):
     type: Literal["wake"] = "wake"
 
 
+class GaugesWord(Gauges):
+    """How busy the agent's machine is, whether it holds an attempt or not."""
+
+    type: Literal["gauges"] = "gauges"
+
+
 ToAgent = Annotated[Resume | Ack | Nack | Stop | Wake, Field(discriminator="type")]
-FromAgent = Annotated[StreamHello | Ask | Hole, Field(discriminator="type")]
+FromAgent = Annotated[StreamHello | Ask | Hole | GaugesWord, Field(discriminator="type")]
 to_agent: TypeAdapter[Resume | Ack | Nack | Stop | Wake] = TypeAdapter(ToAgent)
-from_agent: TypeAdapter[StreamHello | Ask | Hole] = TypeAdapter(FromAgent)
+from_agent: TypeAdapter[StreamHello | Ask | Hole | GaugesWord] = TypeAdapter(FromAgent)
 
 
 class AppendAnswer(Answer):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fleet_protocol.capability import Capability
 from fleet_protocol.ids import WireAttemptId, WireJobId, WireSha256, WireUuid, WireWorkerId
-from fleet_protocol.jobs import JobSpec, Metric
+from fleet_protocol.jobs import JobSpec, Metric, Progress
 from fleet_protocol.states import FailureKind, JobStatus, ReleaseReason, Verdict
 from fleet_protocol.wire import Answer, Count, Label, Line, Request, Time, Whole
 
@@ -97,12 +97,6 @@ class ClaimAnswer(Answer):
 class StartRequest(Request):
     worker: WireWorkerId
     attempt: WireAttemptId
-
-
-class Progress(Request):
-    step: Whole = 0
-    total: Whole | None = None
-    phase: Annotated[str, Field(max_length=80)] | None = None
 
 
 class HeartbeatRequest(Request):

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fleet_agent.progress import LINE_BYTES, ProgressTail
-from fleet_protocol.workers import Progress
+from fleet_protocol.jobs import Progress
 
 
 def test_progress_and_phase_are_followed_as_they_are_appended(tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ from fleet_protocol.jobs import (
     JobView,
     Metric,
     Needs,
+    Progress,
     Refusal,
     WorkerFit,
 )
 from fleet_protocol.logs import LogEnd, LogStart
 from fleet_protocol.states import AttemptStatus, JobStatus
-from fleet_protocol.workers import Progress, WorkerView
+from fleet_protocol.workers import WorkerView
 
 NOW = datetime(2026, 5, 4, 14, 3, 2, tzinfo=UTC)
 MODELS = ("gbt", "mlp", "cnn", "gru", "lstm", "transformer", "transformer_ssl")

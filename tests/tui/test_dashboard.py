@@ -10,8 +10,7 @@ from textual.events import Key
 from fleet_client.errors import NotAuthenticated, Unreachable
 from fleet_protocol.errors import Code
 from fleet_protocol.events import LiveFrame
-from fleet_protocol.jobs import JobView
-from fleet_protocol.workers import Progress
+from fleet_protocol.jobs import JobView, Progress
 from fleet_tui.board import Board
 from tests.tui.driver import Dashboard, dashboard
 from tests.tui.recorded import (

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_protocol.events import Event, EventsFrame, LiveFrame
-from fleet_protocol.jobs import JobView
+from fleet_protocol.jobs import JobView, Progress
 from fleet_protocol.states import JobStatus
-from fleet_protocol.workers import Progress, WorkerView
+from fleet_protocol.workers import WorkerView
 from fleet_tui.store import JobRow, Store
 from tests.tui.recorded import NOW, attempt_of, events, job, snapshot, uuid, worker
 

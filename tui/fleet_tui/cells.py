@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fleet_protocol.jobs import JobView, Metric
+from fleet_protocol.jobs import JobView, Metric, Progress
 from fleet_protocol.states import AttemptStatus, JobStatus
-from fleet_protocol.workers import Progress, WorkerView
+from fleet_protocol.workers import WorkerView
 from fleet_tui.query import since
 from fleet_tui.store import JobRow
 from fleet_tui.text import Line, Span, Tone, fit, line_width, one_line

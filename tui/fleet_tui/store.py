@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleet_protocol.events import Event, EventsFrame, LiveFrame, SnapshotFrame
-from fleet_protocol.jobs import JobView
+from fleet_protocol.jobs import JobView, Progress
 from fleet_protocol.states import JobStatus
-from fleet_protocol.workers import Progress, WorkerView
+from fleet_protocol.workers import WorkerView
 
 Frame = SnapshotFrame | EventsFrame | LiveFrame
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from fleet_protocol.events import LiveFrame
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
-from fleet_protocol.workers import Progress
+from fleet_protocol.jobs import Progress
 from fleet_server.clock import Clock
 from fleet_server.database import Database
 from fleet_server.jobs.queries import pending

@@ -11,8 +11,9 @@ from sqlalchemy import RowMapping
 
 from fleet_protocol.capability import Capability
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
+from fleet_protocol.jobs import Progress
 from fleet_protocol.manifest import HostPolicy
-from fleet_protocol.workers import Progress, WorkerView
+from fleet_protocol.workers import WorkerView
 
 
 @dataclass(frozen=True, slots=True)
