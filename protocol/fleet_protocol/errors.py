@@ -32,6 +32,7 @@ class Code(StrEnum):
     STALE_ATTEMPT = "stale_attempt"
     DIGEST_MISMATCH = "digest_mismatch"
     ARTIFACT_MISSING = "artifact_missing"
+    BLOB_MISSING = "blob_missing"
     LOG_GAP = "log_gap"
     LOG_DIVERGED = "log_diverged"
     LOG_CLOSED = "log_closed"
