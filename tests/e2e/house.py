@@ -66,9 +66,10 @@ class House:
 
     def agent(self, name: str, *more: str, real: bool = False) -> Program:
         """Start an agent, or start it again on its state folder. `real`: with fleet's own trainer."""
-        python = sys.executable if real else self._interpreter()
+        trainer = [sys.executable, "-I", "-S", str(TRAINER), str(self.control)]
+        python = sys.executable if real else interpreter(self.folder, trainer)
         own = ["--server", self.url, "--name", name, "--state", str(self.state(name)), "--python", python]
-        more = more if "--data" in more else (*more, "--data", str(self._data()))
+        more = more if "--data" in more else (*more, "--data", str(data_folder(self.folder)))
         return self._start(name, ["fleet_agent", "run", *own, *more])
 
     def state(self, agent: str) -> Path:
@@ -97,23 +98,6 @@ class House:
         program = start(name, module, self.folder)
         self.programs.append(program)
         return program
-
-    def _data(self) -> Path:
-        """A folder that looks like data: without one an agent offers no model, and our trainer reads none."""
-        folder = self.folder / "data"
-        folder.mkdir(exist_ok=True)
-        for name in ("data.parquet", "dataset.json"):
-            (folder / name).touch()
-        return folder
-
-    def _interpreter(self) -> str:
-        """A `python` that knows only two things: the answer to the agent's probe, and our trainer."""
-        script = self.folder / "python"
-        answer = shlex.quote(json.dumps(FACTS))
-        trainer = shlex.join([sys.executable, "-I", "-S", str(TRAINER), str(self.control)])
-        script.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then echo {answer}; else exec {trainer}; fi\n')
-        script.chmod(script.stat().st_mode | stat.S_IXUSR)
-        return str(script)
 
     # Questions
 
@@ -192,3 +176,21 @@ class House:
         assert not orphans, f"left behind: {orphans}"
         confused = [one.said() for one in self.programs if TRACEBACK in one.said()]
         assert not confused, confused[0]
+
+
+def data_folder(house: Path) -> Path:
+    """A folder that looks like data: without one an agent offers no model, and our trainers read none."""
+    folder = house / "data"
+    folder.mkdir(exist_ok=True)
+    for name in ("data.parquet", "dataset.json"):
+        (folder / name).touch()
+    return folder
+
+
+def interpreter(house: Path, trainer: Sequence[str]) -> str:
+    """A `python` that knows only two things: the answer to the agent's probe, and `trainer`, a command."""
+    script = house / "python"
+    answer, command = shlex.quote(json.dumps(FACTS)), shlex.join(trainer)
+    script.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then echo {answer}; else exec {command}; fi\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return str(script)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -47,8 +47,8 @@ class Program:
         return self.process.wait(END_SECONDS)
 
 
-def start(name: str, module: Sequence[str], folder: Path) -> Program:
-    """`python -m MODULE`, knowing of no fleet but the one in `folder`."""
+def start(name: str, module: Sequence[str], folder: Path, more: Mapping[str, str] | None = None) -> Program:
+    """`python -m MODULE`, knowing of no fleet but the one in `folder`; `more` is added to its environment."""
     output = folder / f"{len(list(folder.glob('*.out')))}-{name}.out"
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -56,7 +56,7 @@ def start(name: str, module: Sequence[str], folder: Path) -> Program:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=environment(folder),
+            env=environment(folder) | dict(more or {}),
             cwd=folder,
             start_new_session=True,
         )
