@@ -25,6 +25,7 @@ from fleet_server.events.feed import Feed
 from fleet_server.events.live import Live
 from fleet_server.events.queries import last_event
 from fleet_server.events.routes import router as event_routes
+from fleet_server.jobs.queries import open_attempts
 from fleet_server.jobs.routes import router as job_routes
 from fleet_server.jobs.service import Jobs
 from fleet_server.jobs.sweep import Sweep
@@ -38,6 +39,7 @@ from fleet_server.matching.loop import MatchingLoop
 from fleet_server.services import Services
 from fleet_server.settings import Settings
 from fleet_server.workers.flush import Flush
+from fleet_server.workers.leases import Leases
 from fleet_server.workers.queries import all_workers
 from fleet_server.workers.roster import Roster
 from fleet_server.workers.routes import router as worker_routes
@@ -93,6 +95,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     database.writer.start()
     async with database.read() as connection:
         roster = Roster({worker.worker_id: worker for worker in await connection.run_sync(all_workers)})
+        roster.leases = Leases(job for job, _ in await connection.run_sync(open_attempts))
         feed = Feed(await connection.run_sync(last_event))
     matching = MatchingLoop(database.writer, clock, roster, timedelta(seconds=settings.stale_after))
     workers = Workers(database, clock, settings, roster, matching)
@@ -113,6 +116,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         feed=feed,
         live=Live(database, clock, roster, matching, log_store),
     )
+    database.writer.on_commit(roster.leases.on_commit)
     database.writer.on_commit(feed.on_commit)
     await manifests.load_current()
     if settings.manifest is not None:

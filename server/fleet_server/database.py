@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, insert, select
 from sqlalchemy.engine import make_url
@@ -25,9 +25,13 @@ from sqlalchemy.pool import StaticPool
 from fleet_server.clock import Clock
 from fleet_server.tables import events
 
+if TYPE_CHECKING:
+    from fleet_server.jobs.model import Job
+
 T = TypeVar("T")
 MAX_BATCH = 256
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
+EVENT_COLUMNS = tuple(events.c.keys())
 
 
 @dataclass(slots=True)
@@ -42,9 +46,11 @@ class EventRow:
     detail: str | None = None
     job_id: str | None = None
     worker_id: str | None = None
+    job: Job | None = None
+    """The row as a value, for those who are told of the commit."""
 
     def values(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in EVENT_COLUMNS}
 
 
 @dataclass(slots=True)

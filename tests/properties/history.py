@@ -16,7 +16,7 @@ from fleet_protocol.capability import Capability
 from fleet_protocol.ids import AttemptId, JobId, Sha256, WorkerId
 from fleet_protocol.jobs import AcceptRequest, RequeueRequest
 from fleet_protocol.plan import ReloadRequest
-from fleet_protocol.states import FailureKind, ReleaseReason
+from fleet_protocol.states import FailureKind, ReleaseReason, Verdict
 from fleet_protocol.workers import (
     ClaimAnswer,
     CompleteRequest,
@@ -31,9 +31,11 @@ from fleet_server.artifacts.queries import save_upload
 from fleet_server.database import Transaction
 from fleet_server.errors import Refusal
 from fleet_server.jobs.model import job_from
-from fleet_server.jobs.queries import job_and_attempt, job_row
+from fleet_server.jobs.queries import job_and_attempt, job_row, open_attempts
+from fleet_server.jobs.transitions import verdict
 from fleet_server.matching.loop import Waiting
 from fleet_server.tables import events, jobs
+from fleet_server.workers.leases import Lease
 from tests.properties.inline import HEARTBEAT, LEASE, START, SWEEP, Backup, Stage, drive
 from tests.properties.reference import Reference, Refused, works
 from tests.server.coordinator import CAPABILITY, job, manifest
@@ -492,10 +494,23 @@ class History:
         ours = {(known.job, attempt) for attempt, known in self.reference.tries.items() if known.is_open}
         assert len(held) == len(ours), "J1"
         assert set(held) == ours, "J1"
+        self._check_leases()
         if last == self.seen:
             assert not self.expected, self.expected
         else:
             self._check_history({work: row[1] for work, row in rows.items()})
+
+    def _check_leases(self) -> None:
+        """What is answered from memory is what the database would say, about every attempt and to everybody."""
+        remembered = self.stage.roster.leases.held
+        with self.stage.connection.begin():
+            found = open_attempts(self.stage.connection)
+        ought = {
+            held.attempt: Lease(job.job_id, held.worker_id, job.spec["lease"])
+            for job, held in found
+            if verdict(job, held, held.worker_id)[0] is Verdict.CONTINUE
+        }
+        assert remembered == ought
 
     def _check_history(self, versions: dict[str, int]) -> None:
         """The new events are those that were to come, numbered without a gap, and the last is the row."""

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fleet_protocol.ids import AttemptId
 from fleet_protocol.plan import ReloadRequest
 from fleet_server.database import Database, EventRow, Transaction, Writer, _Task, writing_engine
+from fleet_server.jobs.queries import open_attempts
 from fleet_server.jobs.service import Jobs
 from fleet_server.jobs.sweep import Sweep
 from fleet_server.logs.store import LogStore
@@ -29,6 +30,7 @@ from fleet_server.matching.loop import MatchingLoop
 from fleet_server.settings import Settings
 from fleet_server.tables import metadata
 from fleet_server.workers.flush import Flush
+from fleet_server.workers.leases import Leases
 from fleet_server.workers.queries import all_workers
 from fleet_server.workers.roster import Roster
 from fleet_server.workers.service import Workers
@@ -149,6 +151,8 @@ class Stage:
         writer._listeners.clear()
         with self.connection.begin():
             roster = Roster({worker.worker_id: worker for worker in all_workers(self.connection)})
+            roster.leases = Leases(job for job, _ in open_attempts(self.connection))
+        writer.on_commit(roster.leases.on_commit)
         self.roster = roster
         self.matching = MatchingLoop(writer, self.clock, roster, timedelta(seconds=LEASE))
         self.workers = Workers(self.database, self.clock, self.settings, roster, self.matching)

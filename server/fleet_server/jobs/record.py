@@ -83,6 +83,7 @@ def _note(tx: Transaction, change: Change, actor: str) -> Job:
             job_id=job.job_id,
             worker_id=job.worker_id,
             row=job.view().model_dump(mode="json"),
+            job=job,
         )
     )
     return job

@@ -14,6 +14,7 @@ from fleet_protocol.ids import AttemptId, JobId, WorkerId
 from fleet_protocol.jobs import Progress
 from fleet_protocol.manifest import HostPolicy
 from fleet_protocol.workers import WorkerView
+from fleet_server.workers.leases import Leases
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Roster:
     heard: dict[WorkerId, datetime] = field(default_factory=dict)
     beats: dict[AttemptId, datetime] = field(default_factory=dict)
     progress: dict[JobId, Progress] = field(default_factory=dict)
+    leases: Leases = field(default_factory=Leases)
 
     def policy(self, name: str) -> HostPolicy:
         return self.policies.get(name, UNLISTED)

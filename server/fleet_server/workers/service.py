@@ -142,28 +142,31 @@ class Workers:
             self.roster.hear(worker, self.clock.now())
 
     async def heartbeat(self, job_id: JobId, request: HeartbeatRequest) -> HeartbeatAnswer:
-        """A verdict, never an error: it reads, and waits for no writer."""
+        """A verdict, never an error: it waits for no writer."""
         self.hear(request.worker)
-        job, verdict, why = await self._judge(request.attempt, request.worker)
-        lease = self.settings.stale_after
-        if job is not None and verdict is Verdict.CONTINUE:
-            lease = job.spec["lease"] or lease
+        verdict, why = await self._judge(request.attempt, request.worker)
+        lease = self.roster.leases.of(request.attempt, request.worker)
+        if verdict is Verdict.CONTINUE:
             self.roster.beats[request.attempt] = self.clock.now()
-            if request.progress is not None and job.job_id == job_id:
+            if lease and lease.job_id == job_id and request.progress is not None:
                 self.roster.progress[job_id] = request.progress
-        return HeartbeatAnswer(verdict=verdict, why=why, lease_seconds=lease)
+        seconds = lease and lease.seconds
+        return HeartbeatAnswer(verdict=verdict, why=why, lease_seconds=seconds or self.settings.stale_after)
 
     async def _greeted(self, held: LocalAttempt, worker: WorkerId) -> AttemptVerdict:
         """What is to become of an attempt that a hello names; one that still runs has been heard by it."""
-        _, verdict, why = await self._judge(held.attempt, worker)
+        verdict, why = await self._judge(held.attempt, worker)
         if verdict is Verdict.CONTINUE and held.running:
             self.roster.beats[held.attempt] = self.clock.now()
         return AttemptVerdict(attempt=held.attempt, verdict=verdict, why=why)
 
-    async def _judge(self, attempt: AttemptId, worker: WorkerId) -> tuple[Job | None, Verdict, str | None]:
+    async def _judge(self, attempt: AttemptId, worker: WorkerId) -> tuple[Verdict, str | None]:
+        """From memory while the attempt goes on; why one has to stop, the database knows."""
+        if self.roster.leases.of(attempt, worker):
+            return Verdict.CONTINUE, None
         async with self.database.read() as connection:
             job, found = await job_and_attempt_async(connection, attempt)
-        return job, *transitions.verdict(job, found, worker)
+        return transitions.verdict(job, found, worker)
 
     async def start(self, job_id: JobId, request: StartRequest) -> TransitionAnswer:
         return await self._change(job_id, request.worker, request.attempt, transitions.started)
