@@ -273,6 +273,16 @@ async def test_a_worker_that_could_take_it_says_so(lab: Lab):
     assert "could take it now" in (await lab("explain", "easy")).row("box ")
 
 
+async def test_a_worker_that_is_passed_over_says_what_for(lab: Lab):
+    gpu = {"kind": "cuda", "name": "RTX", "vram_gib": 8}
+    await lab.coordinator.load(manifest(job("warm", prefer_cuda=True)))
+    await lab.coordinator.worker("box")
+    await lab.coordinator.worker("gpu-desktop", gpus=[gpu])
+    shown = (await lab("explain", "warm")).row("passed over")
+    assert shown.startswith("box")
+    assert "kept for CUDA on gpu-desktop until" in shown
+
+
 async def test_what_failed_where_and_what_to_try(lab: Lab):
     assert "FAILED" not in (await lab("workers")).out
     await lab.coordinator.load(manifest(job("big", require_cuda=True, min_vram_gib=4, max_attempts=1)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
@@ -23,9 +22,6 @@ from fleet_server.tables import metadata
 from tests.properties.inline import Stage, drive
 from tests.server.coordinator import CAPABILITY, FakeClock, job, manifest
 
-pytestmark = pytest.mark.parametrize(
-    "stage", ["sqlite"], indirect=True
-)  # what decides here reads no SQL twice
 NAMES = ["ant", "bee", "cat"]
 MODELS = ["gbt", "mlp"]
 SIZES = [0.5, 4.0, 7.654321, 15.5234567, 31.0000001, 64.0]
@@ -156,18 +152,31 @@ def refusals(told: Explanation, name: str) -> set[str]:
     return {refusal.code for refusal in fit.refusals} - {"not_live"}
 
 
-QUICK = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)
+EXAMPLES = {"sqlite": 60, "postgresql": 8}
 
 
-@given(scene=scenes)
-@QUICK
-def test_explain_agrees_with_claim(stage: Stage, scene: Scene):
+def drawn(promise: Callable[[Stage, Scene], None], stage: Stage) -> None:
+    """Hold the promise against scenes drawn at random, as many as the engine allows."""
+
+    @given(scene=scenes)
+    @settings(
+        max_examples=EXAMPLES[stage.engine.dialect.name],
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+    )
+    def hold(scene: Scene) -> None:
+        promise(stage, scene)
+
+    hold()
+
+
+def test_explain_agrees_with_claim(stage: Stage):
+    drawn(explain_agrees_with_claim, stage)
+
+
+def explain_agrees_with_claim(stage: Stage, scene: Scene) -> None:
     work = set_up(stage, scene)
     told = drive(stage.jobs.explain(work))
     for name in scene.workers:
@@ -183,9 +192,11 @@ def test_explain_agrees_with_claim(stage: Stage, scene: Scene):
             assert answer.job.job_id == work
 
 
-@given(scene=scenes)
-@QUICK
-def test_the_suggested_change_is_enough(stage: Stage, scene: Scene):
+def test_the_suggested_change_is_enough(stage: Stage):
+    drawn(the_suggested_change_is_enough, stage)
+
+
+def the_suggested_change_is_enough(stage: Stage, scene: Scene) -> None:
     work = set_up(stage, scene)
     suggestion = drive(stage.jobs.explain(work)).relaxation
     assume(suggestion is not None)

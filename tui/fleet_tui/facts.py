@@ -185,7 +185,8 @@ def why_text(explanation: Explanation, width: int) -> list[str]:
     margin = max((cell_len(one_line(fit.worker)) for fit in explanation.workers), default=0) + 2
     for fit in explanation.workers:
         name = one_line(fit.worker)
-        for reason in [refusal.message for refusal in fit.refusals] or ["could take it now"]:
+        could = f"passed over: {fit.kept}" if fit.kept else "could take it now"
+        for reason in [refusal.message for refusal in fit.refusals] or [could]:
             for part in wrapped(one_line(reason), width - margin):
                 lines.append(set_cell_size(name, margin) + part)
                 name = ""
