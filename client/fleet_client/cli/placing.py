@@ -54,10 +54,8 @@ def explanation_facts(answer: Explanation) -> list[tuple[str, Text | str | None]
 def fit_rows(fit: WorkerFit) -> Iterable[tuple[Text | str, ...]]:
     """One row a reason, the worker's name on the first."""
     if not fit.refusals:
-        could = (
-            Text("passed over: " + fit.kept) if fit.kept else Text("could take it now", word("live").style)
-        )
-        yield fit.worker, could, "", ""
+        could = Text("could take it now", style=word("live").style)
+        yield fit.worker, f"passed over: {fit.kept}" if fit.kept else could, "", ""
     for number, why in enumerate(fit.refusals):
         yield fit.worker if not number else "", why.message, why.required, why.offered
 
