@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.ids import AttemptId
 from fleet_protocol.plan import ReloadRequest
-from fleet_server.database import Database, EventRow, Transaction, Writer, _Task, writing_engine
+from fleet_server.database import Database, writing_engine
 from fleet_server.jobs.queries import open_attempts
 from fleet_server.jobs.service import Jobs
 from fleet_server.jobs.sweep import Sweep
@@ -34,6 +33,7 @@ from fleet_server.workers.leases import Leases
 from fleet_server.workers.queries import all_workers
 from fleet_server.workers.roster import Roster
 from fleet_server.workers.service import Workers
+from tests.inline import AtOnce, InlineWriter, Reader
 from tests.server.coordinator import FakeClock
 
 T = TypeVar("T")
@@ -52,46 +52,9 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits for something")
 
 
-class InlineWriter(Writer):
-    """The writer's transactions without its thread."""
-
-    def __init__(self, engine: Engine, clock: FakeClock) -> None:
-        super().__init__(engine, clock)
-        self.connection = engine.connect()
-
-    async def run(self, operation: Callable[[Transaction], T]) -> T:
-        (answer,) = self.together([operation])
-        return answer.result()
-
-    def together(self, operations: Sequence[Callable[[Transaction], T]]) -> list[Future[T]]:
-        """Several operations in one transaction; one that raises makes the writer run each alone."""
-        tasks = [_Task(operation, cast(Any, Future())) for operation in operations]
-        self._write(self.connection, tasks)
-        return [cast(Future[T], task.future) for task in tasks]
-
-    def _answer(self, answers: list[tuple[_Task, Any, Exception | None]], written: list[EventRow]) -> None:
-        self._deliver(answers, written)
-
-
-class Reader:
-    """What the services use of an asynchronous connection, over the one there is."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def execute(self, statement: Any) -> Any:
-        return self._connection.execute(statement)
-
-    async def scalar(self, statement: Any) -> Any:
-        return self._connection.scalar(statement)
-
-    async def run_sync(self, read: Callable[[Connection], T]) -> T:
-        return read(self._connection)
-
-
 class InlineDatabase(Database):
-    def __init__(self, engine: Engine, clock: FakeClock) -> None:
-        self.writer: InlineWriter = InlineWriter(engine, clock)
+    def __init__(self, engine: Engine, clock: FakeClock, loop: asyncio.AbstractEventLoop) -> None:
+        self.writer: InlineWriter = InlineWriter(engine, clock, loop, AtOnce())
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -120,7 +83,7 @@ class Stage:
         self.clock = FakeClock()
         self.loop = asyncio.new_event_loop()
         self.engine = writing_engine(url)
-        self.database = InlineDatabase(self.engine, self.clock)
+        self.database = InlineDatabase(self.engine, self.clock, self.loop)
         if model is not None:
             with closing(sqlite3.connect(model)) as source:
                 source.backup(self._sqlite())
