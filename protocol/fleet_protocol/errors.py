@@ -25,6 +25,7 @@ class Code(StrEnum):
     UNKNOWN_ATTEMPT = "unknown_attempt"
     UNKNOWN_WORKER = "unknown_worker"
     UNKNOWN_MODEL = "unknown_model"
+    UNKNOWN_BLOB = "unknown_blob"
     NAME_TAKEN = "name_taken"
     DUPLICATE_IDENTITY = "duplicate_identity"
     PROTOCOL_TOO_OLD = "protocol_too_old"

@@ -16,10 +16,13 @@ from fleet_protocol.version import program_version
 from fleet_server import health, openapi, problems
 from fleet_server.access.local import LocalOnly
 from fleet_server.access.tokens import open_tokens
+from fleet_server.artifacts.index import Index
 from fleet_server.artifacts.routes import router as artifact_routes
 from fleet_server.artifacts.service import Artifacts
-from fleet_server.artifacts.store import ArtifactStore
+from fleet_server.blobs.routes import router as blob_routes
+from fleet_server.blobs.service import Blobs
 from fleet_server.clock import Clock, SteadyClock
+from fleet_server.content import ContentStore
 from fleet_server.database import Database
 from fleet_server.events.feed import Feed
 from fleet_server.events.live import Live
@@ -73,6 +76,7 @@ def create_app(settings: Settings, clock: Clock | None = None, database: Databas
         job_routes,
         worker_routes,
         artifact_routes,
+        blob_routes,
         log_routes,
         event_routes,
         manifest_routes,
@@ -100,6 +104,8 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     matching = MatchingLoop(database.writer, clock, roster, timedelta(seconds=settings.stale_after))
     workers = Workers(database, clock, settings, roster, matching)
     manifests = Manifests(database, roster, matching, settings.manifest)
+    content = ContentStore(settings.data, settings.max_artifact_bytes)
+    blobs = Blobs(database, content)
     log_store, streams = LogStore(settings.data / "logs"), Streams()
     services = Services(
         settings=settings,
@@ -110,7 +116,8 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         workers=workers,
         jobs=Jobs(database, matching, streams.push_stop),
         manifests=manifests,
-        artifacts=Artifacts(database, clock, ArtifactStore(settings.data), settings.max_artifact_bytes),
+        artifacts=Artifacts(database, clock, content, Index(settings.data)),
+        blobs=blobs,
         logs=Logs(database, clock, log_store),
         streams=streams,
         feed=feed,

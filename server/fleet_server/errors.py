@@ -2,8 +2,8 @@
 
 Refusal
 ├── Malformed, NotAuthenticated, NotPermitted, WrongHost, WrongOrigin
-├── UnknownJob, AmbiguousJob, UnknownAttempt, UnknownWorker, UnknownArtifact
-├── WrongState, StaleAttempt, ArtifactMissing
+├── UnknownJob, AmbiguousJob, UnknownAttempt, UnknownWorker, UnknownArtifact, UnknownBlob
+├── WrongState, StaleAttempt, ArtifactMissing, BlobMissing
 ├── NameTaken, DuplicateIdentity, ProtocolTooOld
 ├── InvalidManifest, NoManifest
 ├── DigestMismatch, UploadOffset, TooLarge, StorageFull
@@ -110,6 +110,12 @@ class UnknownArtifact(Refusal):
     code, status = Code.UNKNOWN_MODEL, 404
 
 
+class UnknownBlob(Refusal):
+    """There is no such blob."""
+
+    code, status = Code.UNKNOWN_BLOB, 404
+
+
 class WrongState(Refusal):
     """The job's status does not allow this."""
 
@@ -126,6 +132,12 @@ class ArtifactMissing(Refusal):
     """The artifact was not uploaded by this attempt, or not verified; upload it, then complete."""
 
     code = Code.ARTIFACT_MISSING
+
+
+class BlobMissing(Refusal):
+    """The blob is not here, or not whole; upload it first."""
+
+    code = Code.BLOB_MISSING
 
 
 class NameTaken(Refusal):

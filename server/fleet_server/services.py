@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from fleet_server.access.tokens import Tokens
 from fleet_server.artifacts.service import Artifacts
+from fleet_server.blobs.service import Blobs
 from fleet_server.clock import Clock
 from fleet_server.database import Database
 from fleet_server.events.feed import Feed
@@ -37,6 +38,7 @@ class Services:
     jobs: Jobs
     manifests: Manifests
     artifacts: Artifacts
+    blobs: Blobs
     logs: Logs
     streams: Streams
     feed: Feed

@@ -86,9 +86,11 @@ def test_who_may_change_something():
     only = {role: {name for name, allowed in PERMISSIONS.items() if allowed == {role}} for role in ROLES}
     assert only["operator"] == {"cancel_job", "requeue_job", "accept_result", "reload_manifest"}
     assert only["viewer"] == set()
+    both = {name for name, allowed in PERMISSIONS.items() if allowed == {"operator", "agent"}}
+    assert both == {"upload_blob", "blob_upload_state", "get_blob"}
     assert only["agent"] == {
         "hello", "claim", "start", "heartbeat", "complete", "fail", "release", "upload_artifact",
-        "artifact_upload_state", "append_log", "log_state", "worker_stream",
+        "artifact_upload_state", "save_checkpoint", "append_log", "log_state", "worker_stream",
     }  # fmt: skip
 
 

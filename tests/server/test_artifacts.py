@@ -11,11 +11,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from fleet_protocol.ids import Sha256
 from fleet_protocol.workers import ClaimAnswer
 from tests.server.coordinator import Coordinator, Worker, digest, job, jobs, manifest, refused, until
 
 DATA = os.urandom(300_000)
-NAME = digest(DATA)
+NAME = Sha256(digest(DATA))
 
 
 @pytest.fixture
@@ -116,7 +117,7 @@ async def test_a_connection_that_breaks_leaves_what_arrived(
     headers = {"Content-Length": str(len(DATA))}
     with pytest.raises(ConnectionResetError):
         await fleet.http("agent").put(path, content=broken(), headers=headers)
-    await until(lambda: not fleet.services.artifacts._locks[f"{attempt.attempt}-{NAME}"].locked())
+    await until(lambda: not fleet.services.artifacts.store.lock(NAME).locked())
     offset = int((await _head(worker, attempt)).headers["upload-offset"])
     headers = {"Content-Range": f"bytes {offset}-{len(DATA) - 1}/{len(DATA)}"}
     assert (await worker.upload(attempt, DATA[offset:], name=NAME, **headers)).status_code == 201

@@ -15,7 +15,7 @@ from fleet_server.access.tokens import Tokens
 from fleet_server.bodies import capped
 from fleet_server.errors import NotAuthenticated, NotPermitted
 
-STREAMED = frozenset({"upload_artifact"})
+STREAMED = frozenset({"upload_artifact", "upload_blob"})
 """Routes whose body is bounded by a setting of its own while it streams."""
 
 

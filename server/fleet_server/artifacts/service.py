@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_protocol.ids import AttemptId, Sha256
@@ -13,74 +11,57 @@ from fleet_protocol.jobs import ArtifactPage
 from fleet_protocol.wire import rfc3339
 from fleet_protocol.workers import UploadAnswer
 from fleet_server.artifacts import queries
-from fleet_server.artifacts.store import ArtifactStore
+from fleet_server.artifacts.index import Index, place
 from fleet_server.clock import Clock
+from fleet_server.content import ContentStore, Part
 from fleet_server.database import Database
-from fleet_server.errors import TooLarge, UnknownArtifact, UnknownAttempt
+from fleet_server.errors import UnknownArtifact, UnknownAttempt
 from fleet_server.jobs.model import Attempt, Job
 from fleet_server.jobs.queries import job_and_attempt_async
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Which bytes a request brings: from `offset`, of `total` in all."""
-
-    offset: int
-    total: int
-
-
-@dataclass(slots=True)
 class Artifacts:
     database: Database
     clock: Clock
-    store: ArtifactStore
-    max_bytes: int
-    _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    store: ContentStore
+    index: Index
 
     async def upload(
         self, attempt_id: AttemptId, sha256: Sha256, part: Part, chunks: AsyncIterator[bytes]
     ) -> UploadAnswer:
-        """Take a part; verify and publish when it was the last. A stale attempt's artifact is kept as evidence."""
-        if part.total > self.max_bytes:
-            raise TooLarge(f"An artifact may have at most {self.max_bytes} bytes, this one has {part.total}.")
-        job, attempt = await self._attempt(attempt_id)
-        place = self.store.place(job.model, job.mode, sha256)
-        async with self._locks[f"{attempt_id}-{sha256}"]:
-            stored = not self.store.holds(place)
-            if stored:
-                length = await self.store.receive(attempt_id, sha256, part.offset, _bounded(chunks, part))
-                if length < part.total:
-                    return UploadAnswer(sha256=sha256, size_bytes=length, stored=False)
-                await asyncio.to_thread(self.store.publish, attempt_id, sha256, place)
-            await self._note(job, attempt, sha256, place)
-        self._locks.pop(f"{attempt_id}-{sha256}", None)
-        return UploadAnswer(sha256=sha256, size_bytes=part.total, stored=stored)
+        """Take a part, and note the whole. A stale attempt's artifact is kept as evidence."""
+        job, attempt, where = await self._find(attempt_id, sha256)
+        async with self.store.lock(sha256):
+            answer = await self.store.take(sha256, where, part, chunks)
+            size = self.store.size(where)
+            if size is not None:
+                await self._note(job, attempt, (sha256, size, where))
+        return answer
 
-    async def _note(self, job: Job, attempt: Attempt, sha256: Sha256, place: str) -> None:
-        size = self.store.full_path(place).stat().st_size
+    async def _note(self, job: Job, attempt: Attempt, artifact: tuple[Sha256, int, str]) -> None:
+        sha256, size, where = artifact
         if not await self.database.writer.run(
-            lambda tx: queries.save_upload(tx, job, attempt, sha256, size, place)
+            lambda tx: queries.save_upload(tx, job, attempt, sha256, size, where)
         ):
             return
         line = {
             "sha256": sha256,
             "size_bytes": size,
-            "path": place,
+            "path": where,
             "job_id": job.job_id,
             "job": job.name,
             "attempt": attempt.attempt,
             "worker": attempt.worker,
             "uploaded_at": rfc3339(self.clock.now()),
         }
-        await asyncio.to_thread(self.store.note, line)
+        await self.index.note(line)
 
     async def state(self, attempt_id: AttemptId, sha256: Sha256) -> tuple[int, bool]:
         """How many bytes of an upload are here, and whether it is whole."""
-        job, _ = await self._attempt(attempt_id)
-        place = self.store.place(job.model, job.mode, sha256)
-        if self.store.holds(place):
-            return self.store.full_path(place).stat().st_size, True
-        return self.store.received(attempt_id, sha256), False
+        _, _, where = await self._find(attempt_id, sha256)
+        size = self.store.size(where)
+        return (self.store.received(sha256), False) if size is None else (size, True)
 
     async def page(self) -> ArtifactPage:
         async with self.database.read() as connection:
@@ -88,24 +69,16 @@ class Artifacts:
 
     async def path(self, sha256: Sha256) -> Path:
         async with self.database.read() as connection:
-            place = await queries.artifact_path(connection, sha256)
-        if place is None or not self.store.holds(place):
+            where = await queries.artifact_path(connection, sha256)
+        if where is None or self.store.size(where) is None:
             raise UnknownArtifact(f"There is no artifact {sha256}.")
-        return self.store.full_path(place)
+        return self.store.path(where)
 
-    async def _attempt(self, attempt_id: AttemptId) -> tuple[Job, Attempt]:
+    async def _find(self, attempt_id: AttemptId, sha256: Sha256) -> tuple[Job, Attempt, str]:
+        """The attempt with its job, and where these bytes are, or are to be, kept: once, whoever brings them."""
         async with self.database.read() as connection:
             job, attempt = await job_and_attempt_async(connection, attempt_id)
+            where = await queries.artifact_path(connection, sha256)
         if job is None or attempt is None:
             raise UnknownAttempt(f"There is no attempt {attempt_id}.")
-        return job, attempt
-
-
-async def _bounded(chunks: AsyncIterator[bytes], part: Part) -> AsyncIterator[bytes]:
-    """A client must not send more than it announced."""
-    length = part.offset
-    async for chunk in chunks:
-        length += len(chunk)
-        if length > part.total:
-            raise TooLarge(f"More bytes came than the {part.total} that were announced.")
-        yield chunk
+        return job, attempt, where or place(job.model, job.mode, sha256)

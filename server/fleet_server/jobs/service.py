@@ -64,6 +64,7 @@ class Jobs:
             lost=job.lost,
             not_before=job.not_before,
             history=tuple(attempt.view() for attempt in history),
+            checkpoint=job.checkpoint,
             artifact_path=path,
         )
 

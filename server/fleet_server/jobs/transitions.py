@@ -82,6 +82,19 @@ def started(job: Job, attempt: Attempt, now: datetime) -> Change | None:
     )
 
 
+def checkpointed(job: Job, attempt: Attempt, now: datetime, checkpoint: Sha256) -> Change | None:
+    """What the next attempt would go on from; the blob is known to be there."""
+    _require_current(job, attempt)
+    if (job.checkpoint, attempt.checkpoint) == (checkpoint, checkpoint):
+        return None
+    return Change(
+        "checkpointed",
+        job,
+        replace(job, checkpoint=checkpoint, updated_at=now),
+        replace(attempt, checkpoint=checkpoint),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """What a trainer handed in: the artifact is known to be there and verified."""
@@ -106,6 +119,7 @@ def _won(job: Job, result: Result, now: datetime) -> Job:
         job,
         status=JobStatus.COMPLETED,
         artifact=result.artifact,
+        checkpoint=None,
         metrics=result.metrics,
         code=result.code,
         reason=None,
@@ -208,7 +222,8 @@ def cancelled(job: Job, now: datetime, reason: str) -> Change | None:
 def requeued(job: Job, now: datetime, reason: str, *, again: bool = False) -> Change:
     """An operator's second chance: the counters start anew, the history stays.
 
-    `again` also takes a completed job, as a new generation: the one way out of completed.
+    `again` also takes a completed job, as a new generation: the one way out of completed. It begins anew, while
+    otherwise the job goes on from the checkpoint that it has.
     """
     is_done = job.status is JobStatus.COMPLETED
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED) and not (again and is_done):
@@ -225,6 +240,7 @@ def requeued(job: Job, now: datetime, reason: str, *, again: bool = False) -> Ch
         errors=0,
         lost=0,
         generation=job.generation + is_done,
+        checkpoint=None if again else job.checkpoint,
         cancel_requested=False,
         avoid_worker_id=None,
         not_before=None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from fleet_protocol.ids import JobId, WorkerId
+from fleet_protocol.ids import JobId, Sha256, WorkerId
 from fleet_protocol.wire import rfc3339
 from fleet_server.matching.fits import Demand, Offer, can_ever, fits, uses_cuda
 
@@ -21,6 +21,7 @@ class Candidate:
     queued_at: datetime
     prefer_wait: timedelta = timedelta(0)
     avoid: WorkerId | None = None
+    dataset: Sha256 | None = None
 
     @property
     def kept_until(self) -> datetime:
@@ -38,15 +39,18 @@ def assign(
     """Pairs of job and worker, each worker at most once, in the queue's order.
 
     Order of jobs: priority (high first), time queued, id. A job that fits nobody who waits blocks nobody behind
-    it. Among the waiting workers that fit: higher host priority, then the tightest fit, then the name.
+    it. Among the waiting workers that fit: higher host priority, then one that holds the data set, then the
+    tightest fit, then the name.
     """
     ranked = sorted(waiting, key=_tightness)
-    able: dict[Demand, list[Offer]] = {}  # asked once for all jobs of a kind
+    able: dict[tuple[Demand, Sha256 | None], list[Offer]] = {}  # asked once for all jobs of a kind
     pairs: dict[WorkerId, JobId] = {}
     for job in sorted(candidates, key=lambda candidate: candidate.order):
-        if job.demand not in able:
-            able[job.demand] = [offer for offer in ranked if not fits(job.demand, offer)]
-        for offer in able[job.demand]:
+        kind = (job.demand, job.dataset)
+        if kind not in able:
+            fitting = [offer for offer in ranked if not fits(job.demand, offer)]
+            able[kind] = sorted(fitting, key=lambda offer: _preference(job, offer))
+        for offer in able[kind]:
             if offer.worker_id not in pairs and not kept_for_another(job, offer, everybody, now):
                 pairs[offer.worker_id] = job.job_id
                 break
@@ -55,8 +59,12 @@ def assign(
     return [(job, worker) for worker, job in pairs.items()]
 
 
-def _tightness(offer: Offer) -> tuple[int, float, float, int, str]:
-    return (-offer.policy.priority, max(offer.free_vram, default=0.0), offer.ram_gib, offer.cores, offer.name)
+def _preference(job: Candidate, offer: Offer) -> tuple[int, bool]:
+    return (-offer.policy.priority, job.dataset not in offer.holds)
+
+
+def _tightness(offer: Offer) -> tuple[float, float, int, str]:
+    return (max(offer.free_vram, default=0.0), offer.ram_gib, offer.cores, offer.name)
 
 
 def kept_for_another(job: Candidate, offer: Offer, everybody: Sequence[Offer], now: datetime) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fleet_protocol.capability import Capability
-from fleet_protocol.ids import WorkerId
+from fleet_protocol.ids import Sha256, WorkerId
 from fleet_protocol.jobs import JobSpec, Needs, Refusal
 from fleet_protocol.manifest import HostPolicy
 
@@ -45,6 +45,8 @@ class Offer:
     draining: bool = False
     held: tuple[tuple[Demand, int], ...] = ()
     """What it is training already, by kind and number; reserved until it ends."""
+    holds: frozenset[Sha256] = frozenset()
+    """Blobs that it need not fetch any more, as it says when it asks for work."""
 
     @cached_property
     def cores(self) -> int:

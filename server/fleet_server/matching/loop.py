@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection
 
-from fleet_protocol.ids import WorkerId, new_attempt_id
+from fleet_protocol.ids import Sha256, WorkerId, new_attempt_id
 from fleet_protocol.states import AttemptStatus
 from fleet_protocol.workers import ClaimAnswer
+from fleet_server.blobs.queries import known
 from fleet_server.clock import Clock
 from fleet_server.database import EventRow, Transaction, Writer
 from fleet_server.jobs.model import Attempt, Job
@@ -30,7 +31,7 @@ from fleet_server.matching.assign import Candidate, assign, heads_wanted
 from fleet_server.matching.fits import Demand, Offer, demand_of
 from fleet_server.workers.roster import Roster
 
-QUIET_KINDS = frozenset({"claimed", "started", "cancel_requested", "removed"})
+QUIET_KINDS = frozenset({"claimed", "started", "checkpointed", "cancel_requested", "removed"})
 """Events after which no waiting claim can be answered that could not be answered before."""
 SPARE_HEADS = 8  # a head that is held back for another worker must not hide the jobs behind it
 
@@ -44,6 +45,7 @@ class Waiting:
     until: float
     """The event loop's time at which to stop waiting."""
     answer: asyncio.Future[ClaimAnswer | None]
+    holds: frozenset[Sha256] = frozenset()
     considered: bool = False
 
 
@@ -71,11 +73,17 @@ class MatchingLoop:
         writer.on_commit(self._on_commit)
 
     async def claim(
-        self, worker: WorkerId, claim_id: str, wait: float, gone: asyncio.Future[None] | None = None
+        self,
+        worker: WorkerId,
+        claim_id: str,
+        wait: float,
+        gone: asyncio.Future[None] | None = None,
+        *,
+        holds: Iterable[Sha256] = (),
     ) -> ClaimAnswer | None:
         """The answer to one claim, or None when nothing fits within `wait` seconds or before the asker is `gone`."""
         loop = asyncio.get_running_loop()
-        request = Waiting(worker, claim_id, loop.time() + wait, loop.create_future())
+        request = Waiting(worker, claim_id, loop.time() + wait, loop.create_future(), frozenset(holds))
         self._forget_earlier(claim_id)
         self._waiting.append(request)
         self._wake.set()
@@ -171,7 +179,9 @@ class MatchingLoop:
         self._replay(tx, batch, outcome)
         everybody = {offer.worker_id: offer for offer in self.offers(tx.connection)}
         asking = {r.worker: r for r in batch if r.claim_id not in outcome.answers and r.worker in everybody}
-        waiting = [replace(everybody[worker], live=True) for worker in asking]  # whoever asks is there
+        waiting = [  # whoever asks is there
+            replace(everybody[worker], live=True, holds=request.holds) for worker, request in asking.items()
+        ]
         if not waiting:
             return outcome
         wanted = heads_wanted(self.demands(tx.connection), waiting)
@@ -197,7 +207,8 @@ class MatchingLoop:
                 job = job_row(tx.connection, attempt.job_id)
                 holds = attempt.status.is_open and job.attempt == attempt.attempt
                 theirs = attempt.worker_id == request.worker
-                outcome.answers[request.claim_id] = self._answer(job, attempt) if holds and theirs else None
+                answer = self._answer(tx.connection, job, attempt) if holds and theirs else None
+                outcome.answers[request.claim_id] = answer
 
     def _hand_out(self, tx: Transaction, pairs: Sequence[tuple[Job, Waiting]], outcome: Outcome) -> None:
         if not pairs:
@@ -217,21 +228,31 @@ class MatchingLoop:
             )
             new.append(attempt)
             changes.append(claimed(job, attempt, tx.now))
-            outcome.answers[request.claim_id] = self._answer(job, attempt)
+            outcome.answers[request.claim_id] = self._answer(tx.connection, job, attempt)
         apply_all(tx, changes, [f"agent:{attempt.worker}" for attempt in new])
 
-    def _answer(self, job: Job, attempt: Attempt) -> ClaimAnswer:
+    def _answer(self, connection: Connection, job: Job, attempt: Attempt) -> ClaimAnswer:
+        is_kept = job.checkpoint is not None and bool(known(connection, [job.checkpoint]))
         return ClaimAnswer(
             job=job.specification,
             attempt=attempt.attempt,
             number=attempt.number,
             lease_seconds=float(job.spec["lease"] or self._lease.total_seconds()),
+            checkpoint=job.checkpoint if is_kept else None,
         )
 
     def candidate(self, connection: Connection, job: Job) -> Candidate:
         patience = timedelta(seconds=float(job.spec["prefer_wait"]))
-        demand = self._demand(connection, job.needs_digest)
-        return Candidate(job.job_id, demand, job.priority, job.queued_at, patience, job.avoid_worker_id)
+        demand, dataset = self._demand(connection, job.needs_digest), job.spec["dataset"]
+        return Candidate(
+            job_id=job.job_id,
+            demand=demand,
+            priority=job.priority,
+            queued_at=job.queued_at,
+            prefer_wait=patience,
+            avoid=job.avoid_worker_id,
+            dataset=dataset and dataset["sha256"],
+        )
 
     def demands(self, connection: Connection) -> dict[str, Demand]:
         """What pending jobs ask for, by digest."""

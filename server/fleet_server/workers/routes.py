@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from fleet_protocol.ids import JOB_ID_PATTERN, JobId
+from fleet_protocol.ids import JOB_ID_PATTERN, UUID_PATTERN, AttemptId, JobId
 from fleet_protocol.workers import (
+    CheckpointRequest,
     ClaimAnswer,
     ClaimRequest,
     CompleteRequest,
@@ -27,6 +28,7 @@ from fleet_server.sockets import hanging_up
 
 router = APIRouter(prefix="/v1", tags=["workers"], route_class=GuardedRoute)
 Job = Annotated[JobId, Path(pattern=JOB_ID_PATTERN)]
+Attempt = Annotated[AttemptId, Path(pattern=UUID_PATTERN)]
 
 
 @router.post("/worker/hello")
@@ -72,6 +74,12 @@ async def fail(job_id: Job, request: FailRequest, use: Use) -> TransitionAnswer:
 async def release(job_id: Job, request: ReleaseRequest, use: Use) -> TransitionAnswer:
     """The attempt is given back without blame."""
     return await use.workers.release(job_id, request)
+
+
+@router.put("/attempt/{attempt}/checkpoint")
+async def save_checkpoint(attempt: Attempt, request: CheckpointRequest, use: Use) -> TransitionAnswer:
+    """From which blob, uploaded before, the job would go on if this attempt came to nothing."""
+    return await use.workers.checkpoint(attempt, request)
 
 
 @router.get("/workers")

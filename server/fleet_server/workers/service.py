@@ -12,6 +12,7 @@ from fleet_protocol.states import Verdict
 from fleet_protocol.version import OLDEST_PROTOCOL, PROTOCOL, program_version
 from fleet_protocol.workers import (
     AttemptVerdict,
+    CheckpointRequest,
     ClaimAnswer,
     ClaimRequest,
     CompleteRequest,
@@ -27,14 +28,17 @@ from fleet_protocol.workers import (
     WorkerView,
 )
 from fleet_server.artifacts import queries as artifact_queries
+from fleet_server.blobs import queries as blob_queries
 from fleet_server.clock import Clock
 from fleet_server.database import Database, Transaction
 from fleet_server.errors import (
     ArtifactMissing,
+    BlobMissing,
     DuplicateIdentity,
     NameTaken,
     ProtocolTooOld,
     StaleAttempt,
+    UnknownAttempt,
     UnknownWorker,
 )
 from fleet_server.jobs import transitions
@@ -133,7 +137,9 @@ class Workers:
         if request.worker not in self.roster.workers:
             raise UnknownWorker
         self.hear(request.worker)
-        answer = await self.matching.claim(request.worker, request.claim_id, request.wait, gone)
+        answer = await self.matching.claim(
+            request.worker, request.claim_id, request.wait, gone, holds=request.holds
+        )
         self.hear(request.worker)
         return answer
 
@@ -170,6 +176,20 @@ class Workers:
 
     async def start(self, job_id: JobId, request: StartRequest) -> TransitionAnswer:
         return await self._change(job_id, request.worker, request.attempt, transitions.started)
+
+    async def checkpoint(self, attempt: AttemptId, request: CheckpointRequest) -> TransitionAnswer:
+        async with self.database.read() as connection:
+            job, _ = await job_and_attempt_async(connection, attempt)
+        if job is None:
+            raise UnknownAttempt(f"There is no attempt {attempt}.")
+
+        def decide(tx: Transaction, job: Job, attempt: Attempt) -> Change | None:
+            change = transitions.checkpointed(job, attempt, tx.now, request.sha256)
+            if not blob_queries.known(tx.connection, [request.sha256]):
+                raise BlobMissing
+            return change
+
+        return await self._change_in(job.job_id, request.worker, attempt, decide)
 
     async def complete(self, job_id: JobId, request: CompleteRequest) -> TransitionAnswer:
         metrics = {name: metric.model_dump(mode="json") for name, metric in request.metrics.items()}

@@ -1,0 +1,56 @@
+"""Data sets, sources and checkpoints: taken in, handed out, and what a job goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from fleet_protocol.ids import Sha256
+from fleet_protocol.workers import UploadAnswer
+from fleet_server.blobs import queries
+from fleet_server.content import ContentStore, Part
+from fleet_server.database import Database
+from fleet_server.errors import UnknownBlob
+
+
+def place(sha256: Sha256) -> str:
+    """Where a blob is kept, relative to the data folder."""
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class Blobs:
+    database: Database
+    store: ContentStore
+
+    async def upload(self, sha256: Sha256, part: Part, chunks: AsyncIterator[bytes]) -> UploadAnswer:
+        """Take a part, and note the whole."""
+        async with self.store.lock(sha256):
+            answer = await self.store.take(sha256, place(sha256), part, chunks)
+            size = self.store.size(place(sha256))
+            if size is not None:
+                await self.database.writer.run(lambda tx: queries.save(tx, sha256, size))
+        return answer
+
+    async def state(self, sha256: Sha256) -> tuple[int, bool]:
+        """How many bytes are here, and whether they are the whole blob."""
+        size = await self._size(sha256)
+        return (self.store.received(sha256), False) if size is None else (size, True)
+
+    async def path(self, sha256: Sha256) -> Path:
+        if await self._size(sha256) is None:
+            raise UnknownBlob(f"There is no blob {sha256}.")
+        return self.store.path(place(sha256))
+
+    async def _size(self, sha256: Sha256) -> int | None:
+        async with self.database.read() as connection:
+            is_known = await connection.run_sync(lambda sync: queries.known(sync, [sha256]))
+        return self.store.size(place(sha256)) if is_known else None
+
+    def missing(self, connection: Connection, wanted: Set[Sha256]) -> set[Sha256]:
+        """Those of `wanted` that nobody could fetch from here."""
+        known = queries.known(connection, wanted)
+        return {sha256 for sha256 in wanted if sha256 not in known or self.store.size(place(sha256)) is None}
