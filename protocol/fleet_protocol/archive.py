@@ -12,7 +12,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from fleet_protocol.ids import Sha256
 
@@ -34,10 +34,91 @@ class Origin(Protocol):
 
 def write_archive(folder: Path, sink: Sink) -> None:
     """Write `folder`'s regular files, sorted by name, into `sink`. OSError, NotArchived."""
-    stream: IO[bytes] = sink  # type: ignore[assignment]  # tarfile's stream mode only writes
-    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT, encoding="utf-8") as archive:
-        for name in sorted(_regular_files(folder)):
-            _add(archive, folder / name, name)
+    for block in content_blocks(folder):
+        sink.write(block)
+
+
+def content_digest(path: Path) -> Sha256:
+    """SHA-256 of a file's bytes, or of a folder's archive. OSError, NotArchived."""
+    digest = hashlib.sha256()
+    for block in content_blocks(path):
+        digest.update(block)
+    return Sha256(digest.hexdigest())
+
+
+def content_size(path: Path) -> int:
+    """How many bytes `content_blocks` gives. OSError, NotArchived."""
+    return sum(size for _, size in _pieces(path))
+
+
+def content_blocks(path: Path, offset: int = 0) -> Iterator[bytes]:
+    """A file's bytes, or a folder's archive, from `offset` on. OSError, NotArchived."""
+    end = 0
+    for piece, size in _pieces(path):
+        begin, end = end, end + size
+        if end <= offset:
+            continue
+        skipped = max(0, offset - begin)
+        if isinstance(piece, bytes):
+            yield piece[skipped:]
+        else:
+            yield from _file_blocks(piece, size, skipped)
+
+
+def _file_blocks(path: Path, size: int, offset: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(offset)
+        while offset <= size and (block := file.read(BLOCK_BYTES)):
+            offset += len(block)
+            if offset <= size:
+                yield block
+    if offset != size:
+        raise NotArchived(f"{path.name} changed while it was read")
+
+
+def _pieces(path: Path) -> Iterator[tuple[bytes | Path, int]]:
+    """What stands behind each other, with its size: bytes, or a file that is opened only where it is read."""
+    status = path.stat()
+    if stat.S_ISREG(status.st_mode):
+        yield path, status.st_size
+        return
+    if not stat.S_ISDIR(status.st_mode):  # reading a pipe or a device may never end
+        raise NotArchived("only regular files and folders can be used")
+    length = 2 * tarfile.BLOCKSIZE  # of zeros, the end
+    for name in sorted(_regular_files(path)):
+        size = (path / name).lstat().st_size
+        header, padding = _header(name, size), bytes(-size % tarfile.BLOCKSIZE)
+        yield from ((header, len(header)), (path / name, size), (padding, len(padding)))
+        length += len(header) + size + len(padding)
+    zeros = 2 * tarfile.BLOCKSIZE + -length % tarfile.RECORDSIZE
+    yield bytes(zeros), zeros
+
+
+def _regular_files(folder: Path) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                yield path.relative_to(folder).as_posix()
+            elif not stat.S_ISDIR(mode):
+                raise NotArchived(
+                    f"{path.relative_to(folder)} is a link or special file; write its content instead"
+                )
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error  # a folder that cannot be listed is not an empty one
+
+
+def _header(name: str, size: int) -> bytes:
+    """NotArchived where the format has no room for such a name or size."""
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o644
+    try:
+        return entry.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+    except ValueError as error:
+        raise NotArchived(f"{name} does not fit into the archive format: {error}") from None
 
 
 def unpack_archive(origin: Origin, folder: Path) -> None:
@@ -81,7 +162,7 @@ def _plain_entry(header: bytes) -> tuple[str, int]:
     try:
         found = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         name, size = found.name, found.size
-        is_ours = _entry(name, size).tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape") == header
+        is_ours = _header(name, size) == header
     except (tarfile.HeaderError, ValueError, UnicodeError) as error:
         raise NotArchived(f"this is no archive: {error}") from None
     parts = name.split("/")
@@ -99,57 +180,3 @@ def _exactly(origin: Origin, count: int) -> bytes:
             raise NotArchived("the archive is cut off")
         data += more
     return data
-
-
-def content_digest(path: Path) -> Sha256:
-    """SHA-256 of a file's bytes, or of a folder's archive. OSError, NotArchived."""
-    digest = _Digest()
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        write_archive(path, digest)
-    elif not stat.S_ISREG(mode):  # reading a pipe or a device may never end
-        raise NotArchived("only regular files and folders can be used")
-    else:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.write(block)
-    return Sha256(digest.sha256.hexdigest())
-
-
-class _Digest:
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes, /) -> None:
-        self.sha256.update(data)
-
-
-def _regular_files(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, onerror=_raise):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                yield path.relative_to(folder).as_posix()
-            elif not stat.S_ISDIR(mode):
-                raise NotArchived(
-                    f"{path.relative_to(folder)} is a link or special file; write its content instead"
-                )
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error  # a folder that cannot be listed is not an empty one
-
-
-def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:
-    with path.open("rb") as file:
-        try:
-            archive.addfile(_entry(name, os.fstat(file.fileno()).st_size), file)
-        except ValueError as error:
-            raise NotArchived(f"{name} does not fit into the archive format: {error}") from None
-
-
-def _entry(name: str, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = size, 0o644
-    return entry

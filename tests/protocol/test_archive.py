@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from fleet_protocol.archive import NotArchived, content_digest, unpack_archive, write_archive
+from fleet_protocol.archive import (
+    NotArchived,
+    content_blocks,
+    content_digest,
+    content_size,
+    unpack_archive,
+    write_archive,
+)
 
 FILES = {
     "a": b"",
@@ -126,3 +133,45 @@ def test_a_full_disk_is_not_mistaken_for_a_bad_archive(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="file"):
         unpack_archive(io.BytesIO(of(entry("a"))), tmp_path / "file" / "below")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize("files", [FILES, {}, {"large": bytes(3_000_001)}])
+def test_a_folder_is_what_tar_makes_of_it_from_any_offset_on(tmp_path: Path, files: dict[str, bytes]) -> None:
+    source, archive = written(tmp_path / "source", files), io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in sorted(files.items()):
+            tar.addfile(entry(name, size=len(data)), io.BytesIO(data))
+    whole = archive.getvalue()
+    assert packed(source) == whole
+    assert content_size(source) == len(whole)
+    for offset in (*range(0, min(len(whole), 4000), 97), 511, 512, 513, len(whole) - 1, len(whole)):
+        assert b"".join(content_blocks(source, offset)) == whole[offset:]
+
+
+def test_a_file_is_its_own_bytes_from_any_offset_on(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 9000
+    (tmp_path / "file").write_bytes(data)
+    assert content_size(tmp_path / "file") == len(data)
+    for offset in (0, 1, 1 << 20, (1 << 20) + 1, len(data) - 1, len(data)):
+        assert b"".join(content_blocks(tmp_path / "file", offset)) == data[offset:]
+
+
+@pytest.mark.parametrize("now", [b"", b"shorter", b"longer than it was before"])
+def test_a_file_that_changes_while_it_is_packed_is_told(tmp_path: Path, now: bytes) -> None:
+    source = written(tmp_path / "source", {"a": b"1", "b": b"as it was before"})
+    blocks = content_blocks(source)
+    assert next(blocks)
+    sink = io.BytesIO()
+    (source / "a").write_bytes(now)
+    with pytest.raises(NotArchived, match="a changed while it was read"):
+        for block in blocks:
+            sink.write(block)
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "a", "nowhere"])
+def test_a_link_is_no_content(tmp_path: Path, target: str) -> None:
+    source = written(tmp_path / "source", {"a": b"1"})
+    (tmp_path / "outside").mkdir()
+    (source / "link").symlink_to(target)
+    with pytest.raises(NotArchived, match="link is a link"):
+        content_digest(source)
