@@ -20,6 +20,7 @@ from fleet_agent.log_stream import LogStream
 from fleet_agent.process import REAL, Processes
 from fleet_agent.runner import AttemptRun, Surroundings
 from fleet_agent.settings import Settings, Timing
+from fleet_agent.spools import SpoolDisk, Spools
 from fleet_agent.state import AttemptFolder, StateFolder, StopOrder
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.capability import Capability
@@ -62,10 +63,13 @@ class Agent:
         """The log stream, once the coordinator knows us."""
         self._runs: dict[AttemptId, AttemptRun] = {}
         self._tasks: dict[AttemptId, asyncio.Task[None]] = {}
+        disk = SpoolDisk(state.root, settings.spool_bytes)
+        self._spools = Spools(disk, timing)
         self._claims = Claims(
             uplink,
             state,
             self._slots,
+            disk.reserve,
             wait=timing.claim_wait,
             on_job=self._on_job,
             introduce=self._introduce,
@@ -74,6 +78,7 @@ class Agent:
             uplink,
             StreamHello(worker=state.worker, incarnation=state.incarnation),
             timing,
+            self._spools,
             on_stop=self._on_stop,
             on_wake=self._pace.wake_all,
         )
@@ -84,7 +89,7 @@ class Agent:
             boot_id=self._boot_id,
             capability=capability,
             uplink=uplink,
-            stream=self._stream,
+            spools=self._spools,
             pace=self._pace,
             processes=processes,
             clock=clock,
@@ -94,6 +99,7 @@ class Agent:
         """Until drained. AgentError when the coordinator will never have us as we are."""
         async with asyncio.TaskGroup() as group:
             self._group = group
+            watching = group.create_task(self._spools.run())
             for folder in self._state.attempts():
                 log.info(f"taking up {folder.job.name}", action="attempt_adopted", attempt=folder.attempt)
                 self._launch(folder, begin=False)
@@ -102,7 +108,7 @@ class Agent:
             working.cancel()
             await asyncio.wait([working])
             await self._wind_down()
-            for task in (*self._streaming, *self._tasks.values()):
+            for task in (watching, *self._streaming, *self._tasks.values()):
                 task.cancel()
 
     async def _work(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from fleet_agent.disk import Reserve
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.errors import Code
@@ -46,6 +47,7 @@ class Claims:
         uplink: Uplink,
         state: StateFolder,
         slots: Slots,
+        reserve: Reserve,
         *,
         wait: float,
         on_job: Callable[[ClaimAnswer], None],
@@ -54,6 +56,7 @@ class Claims:
         self._uplink = uplink
         self._state = state
         self._slots = slots
+        self._reserve = reserve
         self._wait = wait
         self._on_job = on_job
         self._introduce = introduce
@@ -105,6 +108,7 @@ class Claims:
         """One question. Its id stays on disk until it is answered, whatever becomes of this process."""
         claim = self._state.pending_claim()
         if claim is None:
+            self._reserve.take()
             claim = self._state.new_claim()
             self._say_room()
         try:

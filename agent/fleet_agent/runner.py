@@ -22,9 +22,10 @@ from fleet_agent.bundle import Bundle, make_bundle
 from fleet_agent.environment import trainer_command, trainer_environment
 from fleet_agent.heartbeat import Heartbeat, Pace
 from fleet_agent.limits import Clock, Limits, since_boot
-from fleet_agent.log_stream import LogStream, Spool
 from fleet_agent.progress import ProgressTail
 from fleet_agent.settings import Settings, Timing
+from fleet_agent.spool import Spool
+from fleet_agent.spools import Spools
 from fleet_agent.state import AttemptFolder, Outcome, StopOrder
 from fleet_agent.uplink import Refused, Uplink
 from fleet_protocol.archive import NotArchived
@@ -60,7 +61,7 @@ class Surroundings:
     boot_id: str | None
     capability: Capability
     uplink: Uplink
-    stream: LogStream
+    spools: Spools
     pace: Pace
     processes: process.Processes = process.REAL
     clock: Clock = since_boot
@@ -110,16 +111,16 @@ class AttemptRun:
 
     async def run(self) -> None:
         """Until the result is reported, its log is sent, and its folder is gone."""
-        spool = self._around.stream.follow(self.folder.attempt, self.folder["log"])
+        spool = self._around.spools.follow(self.folder.attempt, self.folder["log"])
         try:
             if not self.folder.is_reported:
                 await self._until_reported(spool)
             self._on_reported()
-            self._around.stream.close(spool)
+            self._around.spools.close(spool)
             await spool.over.wait()
             self.folder.remove()
         finally:
-            self._around.stream.forget(spool)
+            self._around.spools.forget(spool)
 
     async def _until_reported(self, spool: Spool) -> None:
         async with asyncio.TaskGroup() as group:
@@ -158,9 +159,10 @@ class AttemptRun:
         outcome = self.folder.owed()
         if outcome is None:
             outcome = await self._train(spool)
+            outcome = outcome.model_copy(update={"log_bytes": spool.end})
             self.folder.owe(outcome)
         self.trainer_gone.set()
-        self._around.stream.close(spool)
+        self._around.spools.close(spool)
         return outcome
 
     async def _train(self, spool: Spool) -> Outcome:
@@ -177,7 +179,7 @@ class AttemptRun:
             return self._released(ReleaseReason.NOT_STARTED, "the agent ended before its trainer began")
         await self._watch(trainer)
         self.trainer_gone.set()
-        self._around.stream.close(spool)
+        self._around.spools.close(spool)
         return await self._judge(trainer.exit_status)
 
     async def _is_ours(self) -> bool:

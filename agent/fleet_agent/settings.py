@@ -59,6 +59,13 @@ class Settings:
         Path | None,
         _option("FLEET_AGENT_GIT", "Checkout whose commit is reported; default the trainer's own."),
     ] = None
+    spool_gib: Annotated[
+        float | None,
+        _option(
+            "FLEET_AGENT_SPOOL_GIB",
+            "Disk for logs not sent yet, in GiB; default 8, or a tenth of the disk where that is less.",
+        ),
+    ] = None
     grace: Annotated[
         float, _option("FLEET_AGENT_GRACE", "Seconds from SIGTERM to SIGKILL for a trainer.")
     ] = 30.0
@@ -70,7 +77,7 @@ class Settings:
         for flag, value in (("cores", self.cores), ("max-jobs", self.max_jobs)):
             if value is not None and value < 1:
                 raise UsageError(f"--{flag} must be at least 1, not {value}.")
-        for flag, amount in (("grace", self.grace), ("ram-gib", self.ram_gib)):
+        for flag, amount in (("grace", self.grace), ("ram-gib", self.ram_gib), ("spool-gib", self.spool_gib)):
             if amount is not None and not 0 < amount < math.inf:  # not a number is neither
                 raise UsageError(f"--{flag} must be a number above 0, not {amount:g}.")
         if self.data is not None and not self.data.is_dir():
@@ -83,6 +90,11 @@ class Settings:
         if self.models is None:
             return None
         return frozenset(name.strip() for name in self.models.split(",") if name.strip())
+
+    @property
+    def spool_bytes(self) -> int | None:
+        """None leaves it to the disk's size."""
+        return None if self.spool_gib is None else int(self.spool_gib * 2**30)
 
     @property
     def devices(self) -> tuple[int, ...] | None:

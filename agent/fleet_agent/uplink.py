@@ -19,7 +19,7 @@ from fleet_agent.state import Outcome
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.local import is_loopback
-from fleet_protocol.logs import AppendAnswer
+from fleet_protocol.logs import HOLE_HEADER, AppendAnswer, Hole
 from fleet_protocol.workers import (
     ClaimAnswer,
     ClaimRequest,
@@ -185,9 +185,12 @@ class Uplink:
         """From which offset the coordinator wants an attempt's log."""
         return _number(await self._send("HEAD", f"/v1/attempt/{attempt}/log"), "Upload-Offset")
 
-    async def append_log(self, attempt: AttemptId, offset: int, data: bytes) -> int:
+    async def append_log(self, attempt: AttemptId, offset: int, piece: bytes | Hole) -> int:
         """The stored length afterwards. Refused carries it when `offset` is beyond it."""
         headers = {"Upload-Offset": str(offset), "Content-Type": "application/octet-stream"}
+        data = piece if isinstance(piece, bytes) else b""
+        if isinstance(piece, Hole):
+            headers[HOLE_HEADER] = str(piece.length)
         response = await self._send("PATCH", f"/v1/attempt/{attempt}/log", content=data, headers=headers)
         return _parse(response, AppendAnswer).durable
 

@@ -25,9 +25,11 @@ from fleet_protocol.errors import Code, Problem
 from fleet_protocol.ids import AttemptId, JobId, Sha256, new_attempt_id
 from fleet_protocol.jobs import JobSpec, Needs
 from fleet_protocol.logs import (
+    HOLE_HEADER,
     Ack,
     AppendAnswer,
     Ask,
+    Hole,
     Nack,
     Resume,
     Stop,
@@ -104,6 +106,8 @@ class Coordinator:
     def __init__(self) -> None:
         self.calls: list[tuple[str, BaseModel]] = []
         self.logs: dict[AttemptId, bytearray] = defaultdict(bytearray)
+        self.holes: dict[AttemptId, list[tuple[int, int]]] = defaultdict(list)
+        """Begin and end of what agents declared lost, where the log has zeros."""
         self.artifacts: dict[str, bytes] = {}
         self.partial: dict[str, bytes] = {}
         self.brought: set[tuple[str, str]] = set()
@@ -307,13 +311,23 @@ class Coordinator:
         await self._stir()
         return Ack(attempt=attempt, durable=len(stored))
 
+    async def _append_hole(self, attempt: AttemptId, offset: int, length: int) -> Ack | Nack:
+        if offset == len(self.logs[attempt]):
+            self.holes[attempt].append((offset, offset + length))
+            return await self._append(attempt, offset, bytes(length))
+        return await self._append(attempt, offset, b"")
+
     async def _log(self, request: Request) -> Response:
         attempt = AttemptId(request.path_params["attempt"])
         if refusal := self._problem("log", request):
             return refusal
         if request.method == "HEAD":
             return Response(headers={"Upload-Offset": str(len(self.logs[attempt]))})
-        word = await self._append(attempt, int(request.headers["upload-offset"]), await request.body())
+        offset, hole = int(request.headers["upload-offset"]), request.headers.get(HOLE_HEADER)
+        if hole is None:
+            word = await self._append(attempt, offset, await request.body())
+        else:
+            word = await self._append_hole(attempt, offset, int(hole))
         if isinstance(word, Ack):
             return JSONResponse(AppendAnswer(durable=word.durable).model_dump())
         code = Code.LOG_GAP if word.reason == "gap" else Code.LOG_DIVERGED
@@ -343,12 +357,14 @@ class Coordinator:
             if message["type"] == "websocket.disconnect":
                 return
             if text := message.get("text"):
-                ask = from_agent.validate_json(text)
-                assert isinstance(ask, Ask)
-                yield Resume(attempt=ask.attempt, durable=len(self.logs[ask.attempt]))
-                continue
-            attempt, offset, data = parse_data_frame(message["bytes"])
-            word = await self._append(attempt, offset, data)
+                said = from_agent.validate_json(text)
+                if isinstance(said, Ask):
+                    yield Resume(attempt=said.attempt, durable=len(self.logs[said.attempt]))
+                    continue
+                assert isinstance(said, Hole)
+                word = await self._append_hole(said.attempt, said.offset, said.length)
+            else:
+                word = await self._append(*parse_data_frame(message["bytes"]))
             if self.cut_after_frames is not None:
                 self.cut_after_frames -= 1
                 if self.cut_after_frames <= 0:

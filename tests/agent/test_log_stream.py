@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet_agent.log_stream import LogStream, Spool
+from fleet_agent.log_stream import LogStream
+from fleet_agent.spool import Spool
+from fleet_agent.spools import SpoolDisk, Spools
 from fleet_agent.uplink import Uplink
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.ids import AttemptId, new_attempt_id, new_worker_id
@@ -18,25 +20,37 @@ from fleet_protocol.logs import MAX_CHUNK_BYTES, StreamHello
 from tests.agent.conftest import QUICK, until
 from tests.agent.coordinator import TOKEN, Coordinator
 
+BUDGET = 16 << 20
 BYTES = random.Random(1).randbytes(3 * MAX_CHUNK_BYTES + 17)
 
 
 class Streaming:
-    """A running log stream; what the coordinator pushes is kept in `stops` and `wakes`."""
+    """A running log stream; what the coordinator pushes is kept in `stops`."""
 
-    def __init__(self, coordinator: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, folder: Path) -> None:
         self.uplink = Uplink(coordinator.url, lambda: TOKEN, retry_ceiling=0.05)
         self.stops: list[tuple[AttemptId, str]] = []
         hello = StreamHello(worker=new_worker_id(), incarnation=new_worker_id())
+        self.spools = Spools(SpoolDisk(folder, BUDGET), QUICK)
         self.stream = LogStream(
-            self.uplink, hello, QUICK, on_stop=lambda *word: self.stops.append(word), on_wake=lambda: None
+            self.uplink,
+            hello,
+            QUICK,
+            self.spools,
+            on_stop=lambda *word: self.stops.append(word),
+            on_wake=lambda: None,
         )
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.spools.run())
+            group.create_task(self.stream.run())
 
 
 @pytest.fixture
-async def streaming(coordinator: Coordinator) -> AsyncIterator[Streaming]:
-    made = Streaming(coordinator)
-    running = asyncio.create_task(made.stream.run())
+async def streaming(coordinator: Coordinator, tmp_path: Path) -> AsyncIterator[Streaming]:
+    made = Streaming(coordinator, tmp_path)
+    running = asyncio.create_task(made.run())
     yield made
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -57,7 +71,7 @@ async def has_all(coordinator: Coordinator, spool: Spool, data: bytes = BYTES) -
 async def test_what_is_printed_arrives_while_it_is_printed(
     streaming: Streaming, coordinator: Coordinator, tmp_path: Path
 ) -> None:
-    spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
     await coordinator.told("stream")
     begin = 0
     for end in (5, 2 * MAX_CHUNK_BYTES, len(BYTES)):
@@ -66,7 +80,7 @@ async def test_what_is_printed_arrives_while_it_is_printed(
         begin = end
     assert not spool.over.is_set()
     assert coordinator.received_bytes == len(BYTES)
-    streaming.stream.close(spool)
+    streaming.spools.close(spool)
     await spool.over.wait()
 
 
@@ -74,14 +88,14 @@ async def test_many_cut_connections_lose_and_repeat_nothing(
     streaming: Streaming, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     """Each cut comes after the bytes were stored and before they were acknowledged: the worst moment."""
-    spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
     size = 0
     for piece in range(0, len(BYTES), 100_000):
         coordinator.cut_after_frames = 1
         append(tmp_path / "log", BYTES[piece : piece + 100_000])
         size = min(len(BYTES), piece + 100_000)
         await has_all(coordinator, spool, BYTES[:size])
-    streaming.stream.close(spool)
+    streaming.spools.close(spool)
     await spool.over.wait()
     assert len(coordinator.of("stream")) > 3
 
@@ -90,7 +104,7 @@ async def test_a_coordinator_that_comes_back_says_where_to_go_on(
     streaming: Streaming, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     """It lost the end of a log, as after a restored backup: the agent sends that part again."""
-    spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
     append(tmp_path / "log", BYTES)
     await has_all(coordinator, spool)
     await coordinator.stop()
@@ -105,7 +119,7 @@ async def test_several_logs_share_one_connection(
     spools = []
     for number in range(5):
         append(tmp_path / str(number), BYTES[number * 1000 :])
-        spools.append(streaming.stream.follow(new_attempt_id(), tmp_path / str(number)))
+        spools.append(streaming.spools.follow(new_attempt_id(), tmp_path / str(number)))
     for number, spool in enumerate(spools):
         await has_all(coordinator, spool, BYTES[number * 1000 :])
     assert len(coordinator.of("stream")) == 1
@@ -115,13 +129,13 @@ async def test_without_websockets_the_log_goes_by_patch(
     streaming: Streaming, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     coordinator.has_websocket = False
-    spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
     append(tmp_path / "log", BYTES)
     await has_all(coordinator, spool)
     del coordinator.logs[spool.attempt][10:]  # the next PATCH is refused with the true length
     append(tmp_path / "log", b"more")
     await has_all(coordinator, spool, BYTES + b"more")
-    streaming.stream.close(spool)
+    streaming.spools.close(spool)
     await spool.over.wait()
     assert coordinator.of("stream") == []
 
@@ -132,7 +146,7 @@ async def test_a_log_whose_bytes_differ_there_ends_its_sending(
     coordinator.has_websocket = False
     coordinator.problems["log"] = [Problem(title="no", status=409, detail="no", code=Code.LOG_DIVERGED)]
     append(tmp_path / "log", BYTES)
-    spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
     await spool.over.wait()
     assert coordinator.logs[spool.attempt] == b""
 
@@ -143,30 +157,19 @@ async def test_a_log_that_is_not_wanted_is_sent_no_further(
     attempt = new_attempt_id()
     coordinator.unwanted.add(attempt)
     append(tmp_path / "log", BYTES)
-    spool = streaming.stream.follow(attempt, tmp_path / "log")
+    spool = streaming.spools.follow(attempt, tmp_path / "log")
     await spool.over.wait()
     assert coordinator.received_bytes == MAX_CHUNK_BYTES
 
 
-def test_one_chunk_of_a_log_is_on_its_way_at_a_time(tmp_path: Path) -> None:
-    append(tmp_path / "log", BYTES)
-    spool = Spool(new_attempt_id(), tmp_path / "log")
-    assert spool.take_chunk() == b""  # nobody said from where
-    spool.acknowledge(0)
-    assert spool.take_chunk() == BYTES[:MAX_CHUNK_BYTES]
-    assert spool.take_chunk() == b""
-    spool.acknowledge(10)
-    assert spool.take_chunk() == BYTES[10 : 10 + MAX_CHUNK_BYTES]
-
-
 async def test_a_log_without_a_byte_is_over_at_once(streaming: Streaming, tmp_path: Path) -> None:
-    spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
-    streaming.stream.close(spool)
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
+    streaming.spools.close(spool)
     await spool.over.wait()
 
 
 async def test_a_stop_is_handed_on(streaming: Streaming, coordinator: Coordinator, tmp_path: Path) -> None:
-    spool = streaming.stream.follow(new_attempt_id(), tmp_path / "log")
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
     append(tmp_path / "log", b"x")
     await has_all(coordinator, spool, b"x")
     await coordinator.push_stop(spool.attempt, "cancelled")
