@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -186,3 +188,15 @@ async def test_what_no_known_worker_can_ever_take(fleet: Coordinator):
 async def test_a_manifest_without_jobs(fleet: Coordinator, text: str):
     problem = await refused(await fleet.post("/v1/manifest/plan", {"toml": text}), 422, "invalid_manifest")
     assert "jobs" in {entry["key"] for entry in problem["errors"]}
+
+
+async def test_others_are_answered_while_a_manifest_is_read(fleet: Coordinator, tmp_path: Path):
+    slow = tmp_path / "slow.toml"
+    os.mkfifo(slow)
+    fleet.services.manifests.own_file = slow
+    async with asyncio.TaskGroup() as group:
+        reload = group.create_task(fleet.post("/v1/manifest/reload"))
+        assert (await fleet.get("/v1/jobs"))["jobs"] == []
+        await asyncio.to_thread(slow.write_text, manifest(job("late")))
+    assert reload.result().status_code == 200
+    assert (await fleet.job("late"))["status"] == "pending"

@@ -24,6 +24,7 @@ from fleet_protocol.manifest.loading import (
     find_manifest,
     load,
     parse,
+    read_text,
 )
 from fleet_protocol.problems import ManifestProblem
 
@@ -44,4 +45,5 @@ __all__ = [
     "find_manifest",
     "load",
     "parse",
+    "read_text",
 ]

@@ -23,7 +23,16 @@ from fleet_protocol.toml_lines import KeyPath, Lines, locate
 SYSTEM_MANIFEST = Path("/etc/fleet/training_manifest.toml")
 LOCAL_MANIFEST = Path("training_manifest.toml")
 BYTE_ORDER_MARK = "\ufeff"  # Windows editors put it in front
-__all__ = ["DEFAULT_TRAIN_HOSTS", "Manifest", "ManifestError", "contents", "find_manifest", "load", "parse"]
+__all__ = [
+    "DEFAULT_TRAIN_HOSTS",
+    "Manifest",
+    "ManifestError",
+    "contents",
+    "find_manifest",
+    "load",
+    "parse",
+    "read_text",
+]
 
 
 class ManifestError(Exception):
@@ -50,9 +59,12 @@ def find_manifest(explicit: Path | None = None) -> Path:
     return SYSTEM_MANIFEST if SYSTEM_MANIFEST.exists() else LOCAL_MANIFEST
 
 
-def load(path: Path) -> Manifest:
-    """Read and check the manifest at `path`; ManifestError with every problem, also where it cannot be read."""
-    text = read_text(path)
+def load(path: Path, text: str | None = None) -> Manifest:
+    """Read and check the manifest at `path`; ManifestError with every problem, also where it cannot be read.
+
+    `text`: what was read there before, by `read_text`.
+    """
+    text = read_text(path) if text is None else text
     return parse(text, str(path), *_survey(text, path.parent))
 
 

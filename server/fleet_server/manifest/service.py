@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from fleet_protocol.errors import ProblemItem
-from fleet_protocol.manifest import HostPolicy, Manifest, ManifestError, load, parse
+from fleet_protocol.manifest import HostPolicy, Manifest, ManifestError, load, parse, read_text
 from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
 from fleet_server.database import Database, Transaction
 from fleet_server.errors import InvalidManifest, NoManifest
@@ -51,7 +52,7 @@ class Manifests:
 
     async def plan(self, request: ReloadRequest) -> Plan:
         """What `reload` would do; writes nothing."""
-        return await self._plan(self._source(request))
+        return await self._plan(await self._source(request))
 
     async def _plan(self, source: Source) -> Plan:
         async with self.database.read() as connection:
@@ -60,7 +61,7 @@ class Manifests:
 
     async def reload(self, request: ReloadRequest, actor: str) -> Plan:
         """Apply a manifest: all of it or, when it has a problem, nothing. An unchanged one writes nothing."""
-        source = self._source(request)
+        source = await self._source(request)
         plan = await self._plan(source)
         if plan.changed:
             plan = await self.database.writer.run(lambda tx: self._apply(tx, source, actor))
@@ -75,15 +76,19 @@ class Manifests:
             raise NoManifest("No manifest was applied yet.")
         return CurrentManifest.model_validate(dict(row))
 
-    def _source(self, request: ReloadRequest) -> Source:
+    async def _source(self, request: ReloadRequest) -> Source:
+        """Ten thousand jobs take some tenths of a second to read: nobody else shall wait for them."""
+        return await asyncio.to_thread(self._read, request)
+
+    def _read(self, request: ReloadRequest) -> Source:
         try:
             if request.toml is not None:
                 file = request.file or "manifest"
                 return Source(parse(request.toml, file, request.blobs or {}), request.toml, file)
             if self.own_file is None:
                 raise NoManifest
-            manifest = load(self.own_file)
-            return Source(manifest, self.own_file.read_text(encoding="utf-8"), str(self.own_file))
+            text = read_text(self.own_file)
+            return Source(load(self.own_file, text), text, str(self.own_file))
         except ManifestError as error:
             items = tuple(
                 ProblemItem(message=p.message, key=p.key, file=p.file, line=p.line)
