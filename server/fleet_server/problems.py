@@ -42,8 +42,9 @@ def render(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     return Response(body, status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
 
-async def _refusal(_: HTTPConnection, error: Exception) -> Response:
+async def _refusal(request: HTTPConnection, error: Exception) -> Response:
     assert isinstance(error, Refusal)
+    log.info("refused", code=error.code, path=request.scope.get("path"))
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, NotAuthenticated) else None
     return render(error.problem(), headers)
 
@@ -83,7 +84,7 @@ async def _gone(_: HTTPConnection, __: Exception) -> Response:
 async def _database(request: Request, error: Exception) -> Response:
     """SQLite says in words only that the disk is full; nothing was written, and there may be room later."""
     if "disk is full" in str(error):
-        return render(StorageFull().problem())
+        return await _refusal(request, StorageFull())
     return await _internal(request, error)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from fleet_protocol.ids import Sha256, WorkerId, new_attempt_id
@@ -31,6 +32,7 @@ from fleet_server.matching.assign import Candidate, assign, heads_wanted
 from fleet_server.matching.fits import Demand, Offer, demand_of
 from fleet_server.workers.roster import Roster
 
+log = structlog.get_logger()
 QUIET_KINDS = frozenset({"claimed", "started", "checkpointed", "cancel_requested", "removed"})
 """Events after which no waiting claim can be answered that could not be answered before."""
 SPARE_HEADS = 8  # a head that is held back for another worker must not hide the jobs behind it
@@ -209,6 +211,7 @@ class MatchingLoop:
                 theirs = attempt.worker_id == request.worker
                 answer = self._answer(tx.connection, job, attempt) if holds and theirs else None
                 outcome.answers[request.claim_id] = answer
+                log.info("claim_replayed", attempt=attempt.attempt, holds=answer is not None)
 
     def _hand_out(self, tx: Transaction, pairs: Sequence[tuple[Job, Waiting]], outcome: Outcome) -> None:
         if not pairs:

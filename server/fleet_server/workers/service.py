@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
+import structlog
+
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
 from fleet_protocol.states import Verdict
 from fleet_protocol.version import OLDEST_PROTOCOL, PROTOCOL, program_version
@@ -51,6 +53,8 @@ from fleet_server.settings import Settings
 from fleet_server.workers import queries
 from fleet_server.workers.failures import by_worker, count
 from fleet_server.workers.roster import Roster, Worker
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -156,6 +160,8 @@ class Workers:
             self.roster.beats[request.attempt] = self.clock.now()
             if lease and lease.job_id == job_id and request.progress is not None:
                 self.roster.progress[job_id] = request.progress
+        else:
+            log.info("heartbeat_refused", job=job_id, attempt=request.attempt, verdict=verdict)
         seconds = lease and lease.seconds
         return HeartbeatAnswer(verdict=verdict, why=why, lease_seconds=seconds or self.settings.stale_after)
 
@@ -256,7 +262,10 @@ class Workers:
                     f"Attempt {attempt} belongs to another worker.", current=transitions.truth(job)
                 )
             change = decide(tx, job, found)
-            return job if change is None else apply(tx, change, f"agent:{found.worker}")
+            if change is None:
+                log.info("replayed", job=job_id, attempt=attempt, status=found.status)
+                return job
+            return apply(tx, change, f"agent:{found.worker}")
 
         self.hear(worker)
         job = await self.database.writer.run(operate)
