@@ -67,6 +67,15 @@ MUTANTS = [
         "        return None\n" + WORDS,
     ),
     Mutant("heartbeat: current token", TRANSITIONS, f"if {VERDICT}:", "if False:"),
+    Mutant(
+        "heartbeat: from memory only what goes on", "workers/leases.py", "and not job.cancel_requested:", ":"
+    ),
+    Mutant(
+        "heartbeat: from memory only to its worker",
+        "workers/leases.py",
+        "if lease and lease.worker_id == worker else None",
+        "if lease else None",
+    ),
     Mutant("every call: its own worker", "workers/service.py", "if found.worker_id != worker:", "if False:"),
     Mutant(
         "every call: an attempt of this job",
