@@ -7,7 +7,8 @@
     python3 run.py bench NAME     measure: one JSON object a line
     python3 run.py soak  [ARGS]   100,000 histories of the core from seeds, each step held against a reference
     python3 run.py mutants        take each guard away in turn; some test has to notice
-    python3 run.py chaos [ARGS]   simulated fleets in virtual time, by the hundred: --seeds N --first SEED
+    python3 run.py simulate       fleets in virtual time, by the hundred: --seeds N --first SEED
+    python3 run.py chaos          a fleet of real programs under faults: --minutes 3 --seed N --postgres
     python3 run.py setup          only make .venv
 
 `--torch cpu|cuda|skip` says which build of PyTorch may be installed, FLEET_TORCH_INDEX the index to take it
@@ -42,7 +43,8 @@ COMMANDS = {
     "bench": ["bench"],
     "soak": ["tests.properties.soak"],
     "mutants": ["tests.mutants"],
-    "chaos": ["tests.simulation"],
+    "simulate": ["tests.simulation"],
+    "chaos": ["tests.chaos"],
 }
 CHECKS = [
     "ruff check",

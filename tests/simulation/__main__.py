@@ -1,4 +1,4 @@
-"""`python3 run.py chaos [--seeds N] [--first SEED] [--hours H]`: simulated fleets by the hundred.
+"""`python3 run.py simulate [--seeds N] [--first SEED] [--hours H]`: simulated fleets by the hundred.
 
 Ends with 1 when a fleet broke a promise, naming its seed; `--seeds 1 --first SEED` shows the same again.
 """
@@ -17,7 +17,7 @@ from tests.simulation.fleet import HOURS, Report, scratch, simulate
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python3 run.py chaos")
+    parser = argparse.ArgumentParser(prog="python3 run.py simulate")
     parser.add_argument("--seeds", type=int, default=200, help="how many fleets (200)")
     parser.add_argument("--first", type=int, default=0, help="the first one's seed (0)")
     parser.add_argument(
@@ -42,7 +42,7 @@ def main() -> int:
         print(f"{count:9}  {what}")
     if broken:
         print(
-            f"\n{len(broken)} broke a promise: {broken}. Again: python3 run.py chaos --seeds 1 --first {broken[0]}"
+            f"\n{len(broken)} broke a promise: {broken}. Again: python3 run.py simulate --seeds 1 --first {broken[0]}"
         )
     return 1 if broken else 0
 

@@ -1,6 +1,6 @@
 """Whole fleets under everything a network and machines do, in virtual time; each seed is one history.
 
-FLEET_SIMULATION_SEED=7 runs that one alone; `python3 run.py chaos` runs as many as one has time for.
+FLEET_SIMULATION_SEED=7 runs that one alone; `python3 run.py simulate` runs as many as one has time for.
 """
 
 from __future__ import annotations

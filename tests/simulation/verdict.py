@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from backports.zstd import ZstdFile
 from sqlalchemy import RowMapping, Table, create_engine, select
@@ -25,6 +26,8 @@ from tests.simulation.network import Seen
 from tests.simulation.trainers import Deed
 
 ACTIVE = ("claimed", "running")
+Happening = Mapping[str, Any] | RowMapping
+"""An event: its `kind`, and the job's `row` after it."""
 STEPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "queued": ((), ("pending",)),
     "claimed": (("pending",), ("claimed",)),
@@ -103,11 +106,11 @@ def verdict(evidence: Evidence) -> list[str]:
         history = evidence.histories[job.job_id]
         checks = [
             _ended(job, evidence),
-            _steps(history),
+            steps(history),
             _row(job, history),
             _counters(job, history, evidence),
             _artifact(job, history, evidence),
-            _cancelled(history),
+            after_cancel(history),
             _leases(history, evidence),
             _overlaps(job, evidence),
         ]
@@ -129,7 +132,7 @@ def _ended(job: Job, evidence: Evidence) -> Iterator[str]:
             yield f"attempt {attempt.attempt} is open at the end"
 
 
-def _steps(history: Sequence[RowMapping]) -> Iterator[str]:
+def steps(history: Sequence[Happening]) -> Iterator[str]:
     """Each event leads where such an event may lead, and only the current attempt changes anything."""
     status, attempt, seen = "", None, set[str]()
     wins = 0
@@ -192,13 +195,14 @@ def _artifact(job: Job, history: Sequence[RowMapping], evidence: Evidence) -> It
             continue
         if hashlib.sha256(bundle).hexdigest() != row["artifact"]:
             yield f"the artifact {place} has other bytes"
-        elif deed.attempt not in _weights(bundle):
+        elif deed.attempt not in packed_text(bundle):
             yield f"the artifact {place} was not trained by attempt {deed.attempt}"
     if job.status is JobStatus.COMPLETED and job.artifact is None:
         yield "completed without an artifact"
 
 
-def _weights(bundle: bytes) -> str:
+def packed_text(bundle: bytes) -> str:
+    """What stands in an artifact's `weights.txt`; empty when there is none."""
     with ZstdFile(io.BytesIO(bundle)) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
         for entry in archive:
             if entry.name == "weights.txt" and (file := archive.extractfile(entry)):
@@ -206,7 +210,7 @@ def _weights(bundle: bytes) -> str:
     return ""
 
 
-def _cancelled(history: Sequence[RowMapping]) -> Iterator[str]:
+def after_cancel(history: Sequence[Happening]) -> Iterator[str]:
     """After a cancel was granted no attempt begins, and the job ends cancelled or completed."""
     is_asked = False
     for event in history:
