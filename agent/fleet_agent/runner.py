@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 from pydantic import ValidationError
@@ -27,6 +26,7 @@ from fleet_agent.settings import Settings, Timing
 from fleet_agent.spool import Spool
 from fleet_agent.spools import Spools
 from fleet_agent.state import AttemptFolder, Outcome, StopOrder
+from fleet_agent.transfers import upload
 from fleet_agent.uplink import Refused, Uplink
 from fleet_protocol.archive import NotArchived
 from fleet_protocol.capability import Capability
@@ -283,8 +283,9 @@ class AttemptRun:
         """Bundle the output and store it. Made anew where the coordinator finds that bytes were damaged."""
         bundle = await asyncio.to_thread(make_bundle, self.folder["output"], self.folder["bundle.tar.zst"])
         try:
-            upload = partial(self._around.uplink.upload, bundle, self.folder.attempt)
-            await self._around.uplink.persist("upload an artifact", upload)
+            path = f"/v1/model/{bundle.sha256}?attempt={self.folder.attempt}"
+            uplink = self._around.uplink
+            await uplink.persist("upload an artifact", lambda: upload(uplink, bundle, path))
         except Refused as refusal:
             if refusal.problem.code == Code.DIGEST_MISMATCH and tries > 1:
                 return await self._upload(tries - 1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -14,12 +13,12 @@ import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from fleet_agent.bundle import Bundle
 from fleet_agent.state import Outcome
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.local import is_loopback
 from fleet_protocol.logs import HOLE_HEADER, AppendAnswer, Hole
+from fleet_protocol.metrics import MetricsAnswer, MetricsRequest
 from fleet_protocol.workers import (
     ClaimAnswer,
     ClaimRequest,
@@ -31,18 +30,16 @@ from fleet_protocol.workers import (
     HelloRequest,
     StartRequest,
     TransitionAnswer,
-    UploadAnswer,
 )
 
 log = structlog.get_logger()
 T = TypeVar("T")
 AnswerModel = TypeVar("AnswerModel", bound=BaseModel)
 
-CONNECT_SECONDS, ANSWER_SECONDS, UPLOAD_ANSWER_SECONDS = 10.0, 30.0, 300.0
+CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 30.0
 DEFAULT_TIMEOUT = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
 FIRST_DELAY_SECONDS = 0.5
 NO_ATTEMPT = AttemptId("00000000-0000-0000-0000-000000000000")
-BLOCK_BYTES = 256 * 1024
 PASSING_STATUSES = frozenset({401, 403, 408, 425, 429, 500, 502, 503, 504, 507})
 PASSING_CODES = frozenset({Code.UNKNOWN_WORKER, Code.UPLOAD_OFFSET, Code.BUSY, Code.STORAGE_FULL})
 
@@ -91,6 +88,8 @@ class Uplink:
         self._ceiling = retry_ceiling
         self._back = asyncio.Event()
         self.is_away = False
+        self.moved = 0.0
+        """When the last block of a transfer went, on the loop's clock."""
         self._http = httpx.AsyncClient(
             base_url=self.server,
             transport=transport,
@@ -131,14 +130,17 @@ class Uplink:
     async def claim(self, body: ClaimRequest) -> ClaimAnswer | None:
         """None when nothing fits within `body.wait`."""
         wait = httpx.Timeout(ANSWER_SECONDS + body.wait, connect=CONNECT_SECONDS)
-        response = await self._send("POST", "/v1/job/claim", content=body.model_dump_json(), timeout=wait)
-        return None if response.status_code == httpx.codes.NO_CONTENT else _parse(response, ClaimAnswer)
+        response = await self.send("POST", "/v1/job/claim", content=body.model_dump_json(), timeout=wait)
+        return None if response.status_code == httpx.codes.NO_CONTENT else parse(response, ClaimAnswer)
 
     async def start(self, job: JobId, body: StartRequest) -> TransitionAnswer:
         return await self._post(f"/v1/job/{job}/start", body, TransitionAnswer)
 
     async def heartbeat(self, job: JobId, body: HeartbeatRequest) -> HeartbeatAnswer:
         return await self._post(f"/v1/job/{job}/heartbeat", body, HeartbeatAnswer)
+
+    async def send_metrics(self, attempt: AttemptId, body: MetricsRequest) -> MetricsAnswer:
+        return await self._post(f"/v1/attempt/{attempt}/metrics", body, MetricsAnswer)
 
     async def report(self, job: JobId, outcome: Outcome) -> TransitionAnswer:
         if isinstance(outcome, CompleteRequest):
@@ -147,43 +149,9 @@ class Uplink:
             verb = "fail" if isinstance(outcome, FailRequest) else "release"
         return await self._post(f"/v1/job/{job}/{verb}", outcome, TransitionAnswer)
 
-    async def upload(self, bundle: Bundle, attempt: AttemptId) -> None:
-        """Store an artifact, going on where an earlier try ended.
-
-        Bytes that are there already, from whomever, are brought by an empty last part: without one the coordinator
-        would not know that this attempt made them too.
-        """
-        offset = await self._stored(bundle, attempt)
-        headers = {
-            "Content-Length": str(bundle.size_bytes - offset),
-            "Content-Type": "application/octet-stream",
-        }
-        if offset:
-            headers["Content-Range"] = f"bytes {offset}-{bundle.size_bytes - 1}/{bundle.size_bytes}"
-        response = await self._send(
-            "PUT",
-            f"/v1/model/{bundle.sha256}?attempt={attempt}",
-            content=_stream(bundle.path, offset) if offset < bundle.size_bytes else b"",
-            headers=headers,
-            timeout=httpx.Timeout(UPLOAD_ANSWER_SECONDS, connect=CONNECT_SECONDS),
-        )
-        _parse(response, UploadAnswer)
-
-    async def _stored(self, bundle: Bundle, attempt: AttemptId) -> int:
-        """Bytes that need not be sent any more."""
-        try:
-            response = await self._send("HEAD", f"/v1/model/{bundle.sha256}?attempt={attempt}")
-        except Refused as refusal:
-            if refusal.problem.status == httpx.codes.NOT_FOUND:
-                return 0
-            raise
-        if response.headers.get("Upload-Complete") == "?1":
-            return bundle.size_bytes
-        return _number(response, "Upload-Offset")
-
     async def log_length(self, attempt: AttemptId) -> int:
         """From which offset the coordinator wants an attempt's log."""
-        return _number(await self._send("HEAD", f"/v1/attempt/{attempt}/log"), "Upload-Offset")
+        return number(await self.send("HEAD", f"/v1/attempt/{attempt}/log"), "Upload-Offset")
 
     async def append_log(self, attempt: AttemptId, offset: int, piece: bytes | Hole) -> int:
         """The stored length afterwards. Refused carries it when `offset` is beyond it."""
@@ -191,8 +159,8 @@ class Uplink:
         data = piece if isinstance(piece, bytes) else b""
         if isinstance(piece, Hole):
             headers[HOLE_HEADER] = str(piece.length)
-        response = await self._send("PATCH", f"/v1/attempt/{attempt}/log", content=data, headers=headers)
-        return _parse(response, AppendAnswer).durable
+        response = await self.send("PATCH", f"/v1/attempt/{attempt}/log", content=data, headers=headers)
+        return parse(response, AppendAnswer).durable
 
     # Retries
 
@@ -236,9 +204,9 @@ class Uplink:
     # One request
 
     async def _post(self, path: str, body: BaseModel, answer: type[AnswerModel]) -> AnswerModel:
-        return _parse(await self._send("POST", path, content=body.model_dump_json()), answer)
+        return parse(await self.send("POST", path, content=body.model_dump_json()), answer)
 
-    async def _send(
+    async def send(
         self,
         method: str,
         path: str,
@@ -248,14 +216,35 @@ class Uplink:
         timeout: httpx.Timeout = DEFAULT_TIMEOUT,
     ) -> httpx.Response:
         sent = {"Content-Type": "application/json"} | self.authorization() | (headers or {})
-        try:
+        with self._telling_of_loss():
             response = await self._http.request(method, path, content=content, headers=sent, timeout=timeout)
+        self._require_success(response)
+        return response
+
+    @contextlib.asynccontextmanager
+    async def receive(self, path: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+        """GET with the body still to come; losing the connection over it is Unreachable too."""
+        sent = {"Accept-Encoding": "identity"} | self.authorization() | headers
+        with self._telling_of_loss():
+            async with self._http.stream("GET", path, headers=sent, timeout=DEFAULT_TIMEOUT) as response:
+                if not response.is_success:
+                    await response.aread()
+                self._require_success(response)
+                yield response
+
+    @contextlib.contextmanager
+    def _telling_of_loss(self) -> Iterator[None]:
+        try:
+            yield
         except httpx.TransportError as error:
             self._lost(error)
             raise Unreachable(f"{self.server} does not answer ({_first_line(error)})") from None
+
+    def _require_success(self, response: httpx.Response) -> None:
+        """Refused when the coordinator says no."""
         if response.is_success:
             self._heard()
-            return response
+            return
         refusal = _refusal(response)
         if refusal.problem.status == httpx.codes.UNAUTHORIZED:
             self._token = None
@@ -279,7 +268,7 @@ class Uplink:
             log.info("the coordinator is back", action="coordinator_back")
 
 
-def _parse(response: httpx.Response, model: type[AnswerModel]) -> AnswerModel:
+def parse(response: httpx.Response, model: type[AnswerModel]) -> AnswerModel:
     try:
         return model.model_validate_json(response.content)
     except ValidationError:
@@ -298,7 +287,7 @@ def _refusal(response: httpx.Response) -> Refused:
     return Refused(problem, float(seconds) if seconds.isdigit() else None)
 
 
-def _number(response: httpx.Response, header: str) -> int:
+def number(response: httpx.Response, header: str) -> int:
     value = response.headers.get(header, "")
     if not value.isdigit():
         raise Unreachable(f"{response.url} answers without {header}")
@@ -307,10 +296,3 @@ def _number(response: httpx.Response, header: str) -> int:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-async def _stream(path: Path, offset: int) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        file.seek(offset)
-        while block := file.read(BLOCK_BYTES):
-            yield block

@@ -17,7 +17,7 @@ import uvicorn
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -41,6 +41,7 @@ from fleet_protocol.states import JobStatus, Verdict
 from fleet_protocol.version import PROTOCOL
 from fleet_protocol.workers import (
     AttemptVerdict,
+    CheckpointRequest,
     ClaimAnswer,
     ClaimRequest,
     CompleteRequest,
@@ -112,6 +113,15 @@ class Coordinator:
         self.partial: dict[str, bytes] = {}
         self.brought: set[tuple[str, str]] = set()
         """Which artifact was uploaded by which attempt."""
+        self.blobs: dict[str, bytes] = {}
+        self.blob_ranges: list[str | None] = []
+        """The `Range` of each GET of a blob."""
+        self.cut_blob_at: int | None = None
+        """Cut the connection once, after so many bytes of a blob."""
+        self.knows_ranges = True
+        self.blob_gate = asyncio.Event()
+        """Until it is set, the second half of each blob is held back."""
+        self.blob_gate.set()
         self.verdicts: dict[AttemptId, HeartbeatAnswer] = {}
         self.problems: dict[str, list[Problem]] = defaultdict(list)
         """Refusals to give, by kind of call, first come first."""
@@ -159,10 +169,18 @@ class Coordinator:
         self._listener.close()
         self._server = None
 
-    def offer(self, spec: JobSpec, number: int = 1) -> AttemptId:
+    def offer(self, spec: JobSpec, number: int = 1, checkpoint: Sha256 | None = None) -> AttemptId:
         attempt = new_attempt_id()
-        self._jobs.append(ClaimAnswer(job=spec, attempt=attempt, number=number, lease_seconds=600))
+        self._jobs.append(
+            ClaimAnswer(job=spec, attempt=attempt, number=number, lease_seconds=600, checkpoint=checkpoint)
+        )
         return attempt
+
+    def hold(self, data: bytes) -> Sha256:
+        """Have a blob; its name."""
+        sha = Sha256(hashlib.sha256(data).hexdigest())
+        self.blobs[sha] = data
+        return sha
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something that was told makes `condition` true."""
@@ -190,6 +208,9 @@ class Coordinator:
                 Route("/v1/job/{job}/heartbeat", self._heartbeat, methods=["POST"]),
                 Route("/v1/job/{job}/{verb}", self._transition, methods=["POST"]),
                 Route("/v1/model/{sha}", self._model, methods=["PUT", "HEAD"]),
+                Route("/v1/blob/{sha}", self._give_blob, methods=["GET"]),
+                Route("/v1/blob/{sha}", self._take_blob, methods=["PUT", "HEAD"]),
+                Route("/v1/attempt/{attempt}/checkpoint", self._checkpoint, methods=["PUT"]),
                 Route("/v1/attempt/{attempt}/log", self._log, methods=["PATCH", "HEAD"]),
                 WebSocketRoute("/v1/worker/stream", self._stream),
             ]
@@ -293,6 +314,53 @@ class Coordinator:
         self.brought.add((sha, request.query_params["attempt"]))
         answer = UploadAnswer(sha256=sha, size_bytes=len(self.artifacts[sha]), stored=True)
         return JSONResponse(answer.model_dump(mode="json"), 201)
+
+    async def _give_blob(self, request: Request) -> Response:
+        if refusal := self._problem("blob", request):
+            return refusal
+        data = self.blobs.get(request.path_params["sha"])
+        asked = request.headers.get("range")
+        self.blob_ranges.append(asked)
+        await self._stir()
+        if data is None:
+            problem = Problem(title="no", status=404, detail="no such blob", code=Code.BLOB_MISSING)
+            return Response(problem.model_dump_json(), 404)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.knows_ranges else 0
+        if start and start >= len(data):
+            return Response(status_code=416)
+        headers = {"Content-Length": str(len(data) - start)}
+        cut, self.cut_blob_at = self.cut_blob_at, None
+
+        async def blocks() -> AsyncIterator[bytes]:
+            middle = len(data) - (len(data) - start) // 2 if cut is None else cut
+            yield data[start:middle]
+            if cut is not None:
+                raise ConnectionResetError
+            await self.blob_gate.wait()
+            yield data[middle:]
+
+        return StreamingResponse(blocks(), 206 if start else 200, headers)
+
+    async def _take_blob(self, request: Request) -> Response:
+        sha = Sha256(request.path_params["sha"])
+        if refusal := self._problem("upload", request):
+            return refusal
+        if request.method == "HEAD":
+            return (
+                Response(headers={"Upload-Complete": "?1"})
+                if sha in self.blobs
+                else Response(status_code=404)
+            )
+        self.blobs[sha] = await request.body()
+        answer = UploadAnswer(sha256=sha, size_bytes=len(self.blobs[sha]), stored=True)
+        return JSONResponse(answer.model_dump(mode="json"), 201)
+
+    async def _checkpoint(self, request: Request) -> Response:
+        body = CheckpointRequest.model_validate_json(await request.body())
+        assert body.sha256 in self.blobs
+        await self._note("checkpoint", body)
+        answer = TransitionAnswer(job_id=JobId("0" * 16), status=JobStatus.RUNNING)
+        return self._problem("checkpoint", request) or await self._answer("checkpoint", answer)
 
     # Logs
 

@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from fleet_agent.bundle import Bundle, make_bundle
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.ids import AttemptId, new_attempt_id
-from tests.agent.coordinator import TOKEN, Coordinator
 
 ATTEMPT = AttemptId(new_attempt_id())
 
@@ -38,43 +34,6 @@ def refused(status: int, code: str = "") -> Refused:
 )
 def test_what_is_worth_trying_again(error: Unreachable | Refused, recoverable: bool) -> None:
     assert is_recoverable(error) is recoverable
-
-
-@pytest.fixture
-async def uplink(coordinator: Coordinator) -> AsyncIterator[Uplink]:
-    made = Uplink(coordinator.url, lambda: TOKEN, retry_ceiling=0.05)
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "weights").write_bytes(random.Random(1).randbytes(1_000_000))
-    return make_bundle(tmp_path / "out", tmp_path / "bundle")
-
-
-async def test_an_upload_goes_on_where_it_was_cut(
-    uplink: Uplink, coordinator: Coordinator, bundle: Bundle
-) -> None:
-    coordinator.partial[bundle.sha256] = bundle.path.read_bytes()[:300_000]
-    await uplink.upload(bundle, ATTEMPT)
-    assert coordinator.artifacts[bundle.sha256] == bundle.path.read_bytes()
-
-
-async def test_what_is_there_is_not_sent_again(
-    uplink: Uplink, coordinator: Coordinator, bundle: Bundle
-) -> None:
-    coordinator.artifacts[bundle.sha256] = b"there"
-    bundle.path.unlink()
-    await uplink.upload(bundle, ATTEMPT)
-
-
-async def test_damaged_bytes_are_refused(uplink: Uplink, coordinator: Coordinator, bundle: Bundle) -> None:
-    coordinator.partial[bundle.sha256] = b"other bytes"
-    with pytest.raises(Refused) as refusal:
-        await uplink.upload(bundle, ATTEMPT)
-    assert refusal.value.problem.code == Code.DIGEST_MISMATCH
 
 
 def answering(*answers: httpx.Response | Exception) -> tuple[Uplink, list[httpx.Request]]:
