@@ -19,8 +19,10 @@ from fleet_server.access.tokens import open_tokens
 from fleet_server.artifacts.index import Index
 from fleet_server.artifacts.routes import router as artifact_routes
 from fleet_server.artifacts.service import Artifacts
+from fleet_server.blobs.queries import checkpoints
 from fleet_server.blobs.routes import router as blob_routes
 from fleet_server.blobs.service import Blobs
+from fleet_server.blobs.superseded import Superseded
 from fleet_server.clock import Clock, SteadyClock
 from fleet_server.content import ContentStore
 from fleet_server.database import Database
@@ -39,6 +41,8 @@ from fleet_server.logs.stream import Streams
 from fleet_server.manifest.routes import router as manifest_routes
 from fleet_server.manifest.service import Manifests
 from fleet_server.matching.loop import MatchingLoop
+from fleet_server.prune.routes import router as prune_routes
+from fleet_server.prune.service import Prune, Unfinished
 from fleet_server.services import Services
 from fleet_server.settings import Settings
 from fleet_server.workers.flush import Flush
@@ -77,6 +81,7 @@ def create_app(settings: Settings, clock: Clock | None = None, database: Databas
         worker_routes,
         artifact_routes,
         blob_routes,
+        prune_routes,
         log_routes,
         event_routes,
         manifest_routes,
@@ -101,11 +106,12 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         roster = Roster({worker.worker_id: worker for worker in await connection.run_sync(all_workers)})
         roster.leases = Leases(job for job, _ in await connection.run_sync(open_attempts))
         feed = Feed(await connection.run_sync(last_event))
+        kept = await connection.run_sync(checkpoints)
     matching = MatchingLoop(database.writer, clock, roster, timedelta(seconds=settings.stale_after))
     workers = Workers(database, clock, settings, roster, matching)
     manifests = Manifests(database, roster, matching, settings.manifest)
     content = ContentStore(settings.data, settings.max_artifact_bytes)
-    blobs = Blobs(database, content)
+    artifacts, blobs = Artifacts(database, clock, content, Index(settings.data)), Blobs(database, content)
     log_store, streams = LogStore(settings.data / "logs"), Streams()
     services = Services(
         settings=settings,
@@ -116,8 +122,10 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         workers=workers,
         jobs=Jobs(database, matching, streams.push_stop),
         manifests=manifests,
-        artifacts=Artifacts(database, clock, content, Index(settings.data)),
+        artifacts=artifacts,
         blobs=blobs,
+        superseded=Superseded(blobs, kept),
+        prune=Prune(clock, (blobs, artifacts, Unfinished(content))),
         logs=Logs(database, clock, log_store),
         streams=streams,
         feed=feed,
@@ -125,6 +133,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     )
     database.writer.on_commit(roster.leases.on_commit)
     database.writer.on_commit(feed.on_commit)
+    database.writer.on_commit(services.superseded.on_commit)
     await manifests.load_current()
     if settings.manifest is not None:
         await manifests.reload(ReloadRequest(), "coordinator")
@@ -138,4 +147,5 @@ def _loops(services: Services) -> dict[str, Coroutine[None, None, None]]:
         "matching": services.matching.run(),
         "sweep": Sweep(database, services.clock, settings, roster, services.workers.policy).run(),
         "flush": Flush(database, settings, roster).run(),
+        "superseded": services.superseded.run(),
     }

@@ -34,14 +34,18 @@ class Part:
     total: int
 
 
+def unfinished(sha256: str) -> str:
+    """The place of what came so far of an upload."""
+    return f"uploads/{sha256}.part"
+
+
 class ContentStore:
     """The stored bytes of one coordinator, and what came so far of those that are still on their way."""
 
     def __init__(self, data: Path, max_bytes: int, patience: float = PATIENCE_SECONDS) -> None:
         """`patience`: seconds of silence after which an upload ends; whoever goes on with it waits for that."""
         self._data = data
-        self._parts = data / "uploads"
-        self._parts.mkdir(parents=True, exist_ok=True)
+        self.path(unfinished("")).parent.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
         self._patience = patience
         self._locks: WeakValueDictionary[Sha256, asyncio.Lock] = WeakValueDictionary()
@@ -62,10 +66,7 @@ class ContentStore:
 
     def received(self, sha256: Sha256) -> int:
         """Bytes of an unfinished upload that are there; 0 if there are none."""
-        try:
-            return self._part(sha256).stat().st_size
-        except FileNotFoundError:
-            return 0
+        return self.size(unfinished(sha256)) or 0
 
     async def take(
         self, sha256: Sha256, place: str, part: Part, chunks: AsyncIterator[bytes]
@@ -77,7 +78,7 @@ class ContentStore:
         if (size := self.size(place)) is not None:
             return UploadAnswer(sha256=sha256, size_bytes=size, stored=False)
         self._require_sense(sha256, part)
-        path = self._part(sha256)
+        path = self.path(unfinished(sha256))
         try:
             with full_disk_told():
                 length, digest = await _receive(path, part, _watched(chunks, part, self._patience))
@@ -94,7 +95,7 @@ class ContentStore:
         have = self.received(sha256)
         if part.offset not in (0, have):
             raise UploadOffset(f"{have} bytes are here; go on from there.", current={"offset": have})
-        if part.total - part.offset > shutil.disk_usage(self._parts).free:
+        if part.total - part.offset > shutil.disk_usage(self._data).free:
             raise StorageFull
 
     def _publish(self, sha256: Sha256, path: Path, digest: str | None, target: Path) -> None:
@@ -110,26 +111,18 @@ class ContentStore:
         for folder in (target.parent, target.parent.parent):
             _sync_folder(folder)
 
-    def remove(self, place: str) -> None:
-        """Take bytes away, under the lock; folders that this leaves empty go too."""
+    def remove(self, sha256: Sha256, place: str) -> None:
+        """Take bytes away, under the lock, and a folder that was theirs alone."""
         path = self.path(place)
         path.unlink(missing_ok=True)
-        for folder in (path.parent, path.parent.parent):
-            if folder != self._data and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        if path.parent.name == sha256:
+            path.parent.rmdir()
 
-    def unfinished(self, untouched_since: datetime) -> list[tuple[Sha256, int]]:
-        """Uploads of which nothing came since then, with their bytes."""
-        found = [(path, path.stat()) for path in self._parts.glob("*.part")]
-        oldest = untouched_since.timestamp()
-        return [(Sha256(path.stem), stat.st_size) for path, stat in found if stat.st_mtime < oldest]
-
-    def drop(self, sha256: Sha256) -> None:
-        """Forget an unfinished upload, under the lock."""
-        self._part(sha256).unlink(missing_ok=True)
-
-    def _part(self, sha256: Sha256) -> Path:
-        return self._parts / f"{sha256}.part"
+    def untouched(self, places: str, before: datetime) -> dict[Sha256, int]:
+        """Bytes of the files that a pattern of places means, by digest; none that was written since `before`."""
+        found = ((path, path.stat()) for path in self._data.glob(places))
+        oldest = before.timestamp()
+        return {Sha256(path.stem): stat.st_size for path, stat in found if stat.st_mtime < oldest}
 
 
 async def _receive(path: Path, part: Part, chunks: AsyncIterator[bytes]) -> tuple[int, str | None]:
@@ -137,7 +130,7 @@ async def _receive(path: Path, part: Part, chunks: AsyncIterator[bytes]) -> tupl
     digest = hashlib.sha256()
     with path.open("wb" if part.offset == 0 else "ab") as file:
 
-        def write(block: bytes) -> None:
+        def write(block: bytearray) -> None:
             digest.update(block)
             file.write(block)
 

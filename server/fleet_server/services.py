@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from fleet_server.access.tokens import Tokens
 from fleet_server.artifacts.service import Artifacts
 from fleet_server.blobs.service import Blobs
+from fleet_server.blobs.superseded import Superseded
 from fleet_server.clock import Clock
 from fleet_server.database import Database
 from fleet_server.events.feed import Feed
@@ -21,6 +22,7 @@ from fleet_server.logs.service import Logs
 from fleet_server.logs.stream import Streams
 from fleet_server.manifest.service import Manifests
 from fleet_server.matching.loop import MatchingLoop
+from fleet_server.prune.service import Prune
 from fleet_server.settings import Settings
 from fleet_server.workers.service import Workers
 
@@ -39,6 +41,8 @@ class Services:
     manifests: Manifests
     artifacts: Artifacts
     blobs: Blobs
+    superseded: Superseded
+    prune: Prune
     logs: Logs
     streams: Streams
     feed: Feed

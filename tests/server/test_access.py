@@ -84,7 +84,7 @@ def test_only_health_is_public():
 def test_who_may_change_something():
     """Said a second time on purpose: a slip in the table must not pass unseen."""
     only = {role: {name for name, allowed in PERMISSIONS.items() if allowed == {role}} for role in ROLES}
-    assert only["operator"] == {"cancel_job", "requeue_job", "accept_result", "reload_manifest"}
+    assert only["operator"] == {"cancel_job", "requeue_job", "accept_result", "reload_manifest", "prune"}
     assert only["viewer"] == set()
     both = {name for name, allowed in PERMISSIONS.items() if allowed == {"operator", "agent"}}
     assert both == {"upload_blob", "blob_upload_state", "get_blob"}

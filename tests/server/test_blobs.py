@@ -336,3 +336,33 @@ async def test_a_checkpoint_that_is_gone_is_not_promised(
     second = await worker.claim()
     assert second is not None
     assert second.checkpoint is None
+
+
+async def test_a_checkpoint_goes_when_its_job_needs_it_no_more(
+    fleet: Coordinator, held: tuple[Worker, ClaimAnswer]
+):
+    worker, first = held
+    names = [digest(data) for data in (b"one", b"two")]
+    for data, name in zip((b"one", b"two"), names, strict=True):
+        await _put(fleet, data, name)
+        await _checkpoint(worker, first, name)
+    await until(lambda: not (fleet.data / "blobs" / names[0][:2] / names[0]).exists())
+    assert (await _state(fleet, names[1]))[2] == "?1"
+    await worker.finish(first)
+    await until(lambda: not (fleet.data / "blobs" / names[1][:2] / names[1]).exists())
+    assert await fleet.count("blobs") == 0
+
+
+async def test_a_checkpoint_that_two_jobs_have_stays(fleet: Coordinator):
+    await fleet.load(manifest(job("one"), job("two", seed=1)))
+    worker = await fleet.worker(max_jobs=2)
+    one, two = await worker.take(), await worker.take()
+    await _put(fleet, DATA)
+    await _put(fleet, b"newer", digest(b"newer"))
+    for held in (one, two):
+        await _checkpoint(worker, held)
+    await _checkpoint(worker, one, digest(b"newer"))
+    assert not await fleet.services.blobs.remove(NAME)
+    assert (await _state(fleet))[2] == "?1"
+    await worker.finish(two)
+    await until(lambda: not (fleet.data / "blobs" / NAME[:2] / NAME).exists())

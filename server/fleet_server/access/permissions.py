@@ -53,4 +53,5 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "requeue_job": OPERATOR,
     "accept_result": OPERATOR,
     "reload_manifest": OPERATOR,
+    "prune": OPERATOR,
 }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.ids import AttemptId, JobId, Sha256
 from fleet_protocol.jobs import ArtifactView
+from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import CompleteRequest
 from fleet_server.database import Transaction
 from fleet_server.jobs.model import Attempt, Job
@@ -78,6 +80,37 @@ def save_upload(tx: Transaction, job: Job, attempt: Attempt, sha256: str, size_b
         )
     )
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Unreferred:
+    """An artifact that no job has, and that none could be given."""
+
+    sha256: Sha256
+    size_bytes: int
+    path: str
+    stored_at: datetime
+
+
+def unreferred(connection: Connection, sha256: Sha256 | None = None) -> list[Unreferred]:
+    """All of them, or the one; what a job that is not completed was brought too late might still be accepted."""
+    same = uploads.c.sha256 == artifacts.c.sha256
+    is_open = exists().where(same, uploads.c.job_id == jobs.c.job_id, jobs.c.status != JobStatus.COMPLETED)
+    is_result = exists().where(jobs.c.artifact == artifacts.c.sha256)
+    columns = [artifacts.c[name] for name in Unreferred.__slots__]
+    statement = select(*columns).where(~or_(is_open, is_result))
+    if sha256 is not None:
+        statement = statement.where(artifacts.c.sha256 == sha256)
+    return [Unreferred(*row) for row in connection.execute(statement)]
+
+
+def remove(tx: Transaction, sha256: Sha256) -> str | None:
+    """Note that an artifact is to go; its path, or None, and nothing is changed, while something refers to it."""
+    for found in unreferred(tx.connection, sha256):
+        for table in (uploads, artifacts):
+            tx.connection.execute(delete(table).where(table.c.sha256 == sha256))
+        return found.path
+    return None
 
 
 async def artifact_path(connection: AsyncConnection, sha256: str) -> str | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from fleet_protocol.ids import AttemptId, Sha256
 from fleet_protocol.jobs import ArtifactPage
+from fleet_protocol.prune import Unused
 from fleet_protocol.wire import rfc3339
 from fleet_protocol.workers import UploadAnswer
 from fleet_server.artifacts import queries
@@ -73,6 +76,24 @@ class Artifacts:
         if where is None or self.store.size(where) is None:
             raise UnknownArtifact(f"There is no artifact {sha256}.")
         return self.store.path(where)
+
+    async def unused(self, before: datetime) -> list[Unused]:
+        """Artifacts of attempts that had lost the job, and of jobs that were trained again since."""
+        async with self.database.read() as connection:
+            found = await connection.run_sync(queries.unreferred)
+        return [
+            Unused(kind="artifact", id=one.sha256, size_bytes=one.size_bytes)
+            for one in found
+            if one.stored_at < before
+        ]
+
+    async def forget(self, item: Unused) -> bool:
+        sha256 = Sha256(item.id)
+        async with self.store.lock(sha256):
+            where = await self.database.writer.run(lambda tx: queries.remove(tx, sha256))
+            if where is not None:
+                await asyncio.to_thread(self.store.remove, sha256, where)
+        return where is not None
 
     async def _find(self, attempt_id: AttemptId, sha256: Sha256) -> tuple[Job, Attempt, str]:
         """The attempt with its job, and where these bytes are, or are to be, kept: once, whoever brings them."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Set
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from fleet_protocol.ids import Sha256
+from fleet_protocol.prune import Unused
 from fleet_protocol.workers import UploadAnswer
 from fleet_server.blobs import queries
 from fleet_server.content import ContentStore, Part
@@ -54,3 +57,28 @@ class Blobs:
         """Those of `wanted` that nobody could fetch from here."""
         known = queries.known(connection, wanted)
         return {sha256 for sha256 in wanted if sha256 not in known or self.store.size(place(sha256)) is None}
+
+    async def remove(self, sha256: Sha256) -> bool:
+        """Delete a blob, unless a job needs it."""
+        async with self.store.lock(sha256):
+            is_free = await self.database.writer.run(lambda tx: queries.remove(tx, sha256))
+            if is_free:
+                await asyncio.to_thread(self.store.remove, sha256, place(sha256))
+        return is_free
+
+    async def unused(self, before: datetime) -> list[Unused]:
+        """Blobs that no job needs, also those of which a crash left the bytes alone."""
+        async with self.database.read() as connection:
+            rows = await connection.run_sync(queries.stored)
+            needed = await connection.run_sync(queries.needed)
+        on_disk = await asyncio.to_thread(self.store.untouched, "blobs/*/*", before)
+        orphans = {sha256: size for sha256, size in on_disk.items() if sha256 not in rows}
+        old = {sha256: size for sha256, (size, stored_at) in rows.items() if stored_at < before}
+        return [
+            Unused(kind="blob", id=sha256, size_bytes=size)
+            for sha256, size in (old | orphans).items()
+            if sha256 not in needed
+        ]
+
+    async def forget(self, item: Unused) -> bool:
+        return await self.remove(Sha256(item.id))
