@@ -13,6 +13,7 @@ import structlog
 from fleet_agent.claims import Claims, Slots
 from fleet_agent.environment import choose_devices
 from fleet_agent.errors import AgentError
+from fleet_agent.gauges import Meter
 from fleet_agent.hardware import boot_id, detect
 from fleet_agent.heartbeat import Pace
 from fleet_agent.limits import Clock, since_boot
@@ -48,6 +49,7 @@ class Agent:
         capability: Capability,
         processes: Processes = REAL,
         clock: Clock = since_boot,
+        meter: Meter | None = None,
     ) -> None:
         self._settings = settings
         self._state = state
@@ -82,6 +84,7 @@ class Agent:
             on_stop=self._on_stop,
             on_wake=self._pace.wake_all,
         )
+        self._meter = meter or Meter(capability.gpus, settings.devices, state.root)
         self._around = Surroundings(
             settings=settings,
             timing=timing,
@@ -91,6 +94,7 @@ class Agent:
             uplink=uplink,
             spools=self._spools,
             pace=self._pace,
+            meter=self._meter,
             processes=processes,
             clock=clock,
         )
@@ -114,6 +118,8 @@ class Agent:
     async def _work(self) -> None:
         await self._introduce()
         self._streaming.append(self._group.create_task(self._stream.run()))
+        measuring = self._meter.run(lambda: bool(self._runs), self._stream.say)
+        self._streaming.append(self._group.create_task(measuring))
         await self._claims.run()
 
     # Starting and ending
@@ -207,6 +213,7 @@ class Agent:
                 incarnation=self._state.incarnation,
                 boot_id=self._boot_id,
                 capability=self._capability,
+                gauges=self._meter.latest or await self._meter.sample(),
                 attempts=tuple(
                     LocalAttempt(attempt=attempt, job_id=run.folder.job.job_id, running=run.is_training)
                     for attempt, run in self._runs.items()

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from fleet_agent.gauges import Meter
 from fleet_agent.limits import Limits
-from fleet_agent.progress import ProgressTail
+from fleet_agent.progress import TrainerEvents
 from fleet_agent.uplink import Refused, Uplink
 from fleet_protocol.ids import JobId
+from fleet_protocol.jobs import Progress
 from fleet_protocol.states import Verdict
 from fleet_protocol.workers import HeartbeatRequest
 
@@ -43,8 +45,9 @@ class Heartbeat:
         pace: Pace,
         job: JobId,
         body: HeartbeatRequest,
-        progress: ProgressTail,
+        events: TrainerEvents,
         *,
+        meter: Meter,
         limits: Limits,
         on_stop: Callable[[str], None],
     ) -> None:
@@ -52,7 +55,9 @@ class Heartbeat:
         self._pace = pace
         self._job = job
         self._body = body
-        self._progress = progress
+        self._events = events
+        self._told: Progress | None = None
+        self._meter = meter
         self._limits = limits
         self._on_stop = on_stop
         self._is_alarmed = False
@@ -74,11 +79,12 @@ class Heartbeat:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, self._pace.progress_seconds)):
                     await wake.wait()
-            if wake.is_set() or self._progress.poll():
+            if wake.is_set() or self._events.latest != self._told:
                 return
 
     async def _beat(self) -> None:
-        body = self._body.model_copy(update={"progress": self._progress.latest})
+        self._told = self._events.latest
+        body = self._body.model_copy(update={"progress": self._told, "gauges": self._meter.latest})
         sent = self._limits.clock()
         answer = await self._uplink.heartbeat(self._job, body)
         if answer.verdict is Verdict.CONTINUE:

@@ -18,10 +18,12 @@ from pydantic import ValidationError
 
 from fleet_agent import endings, process
 from fleet_agent.bundle import Bundle, make_bundle
+from fleet_agent.curves import Curves
 from fleet_agent.environment import trainer_command, trainer_environment
+from fleet_agent.gauges import Meter
 from fleet_agent.heartbeat import Heartbeat, Pace
 from fleet_agent.limits import Clock, Limits, since_boot
-from fleet_agent.progress import ProgressTail
+from fleet_agent.progress import TrainerEvents
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.spool import Spool
 from fleet_agent.spools import Spools
@@ -63,6 +65,7 @@ class Surroundings:
     uplink: Uplink
     spools: Spools
     pace: Pace
+    meter: Meter
     processes: process.Processes = process.REAL
     clock: Clock = since_boot
 
@@ -82,6 +85,10 @@ class AttemptRun:
         self._hurry = asyncio.Event()
         self.trainer_gone = asyncio.Event()
         self._limits = Limits(folder, around.clock, around.settings.grace)
+        self.events = TrainerEvents(folder["events.jsonl"])
+        self._curves = Curves(
+            around.uplink, around.worker, folder.attempt, self.events, seconds=around.timing.progress
+        )
         self._log = log.bind(job=folder.job.job_id, attempt=folder.attempt)
         if not begin and not around.processes.find(folder.path).is_alive:
             self.trainer_gone.set()
@@ -113,14 +120,27 @@ class AttemptRun:
         """Until the result is reported, its log is sent, and its folder is gone."""
         spool = self._around.spools.follow(self.folder.attempt, self.folder["log"])
         try:
-            if not self.folder.is_reported:
-                await self._until_reported(spool)
-            self._on_reported()
-            self._around.spools.close(spool)
-            await spool.over.wait()
+            async with asyncio.TaskGroup() as group:
+                telling = group.create_task(self._curves.run())
+                if not self.folder.is_reported:
+                    await self._until_reported(spool)
+                self._on_reported()
+                self._close(spool)
+                await self._until_told(spool)
+                telling.cancel()
             self.folder.remove()
         finally:
             self._around.spools.forget(spool)
+
+    def _close(self, spool: Spool) -> None:
+        """The trainer is gone: nothing is written any more."""
+        self.trainer_gone.set()
+        self._around.spools.close(spool)
+        self._curves.close()
+
+    async def _until_told(self, spool: Spool) -> None:
+        await spool.over.wait()
+        await self._curves.over.wait()
 
     async def _until_reported(self, spool: Spool) -> None:
         async with asyncio.TaskGroup() as group:
@@ -128,7 +148,7 @@ class AttemptRun:
             outcome = await self._until_settled(spool)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._around.timing.log_patience):
-                    await spool.over.wait()
+                    await self._until_told(spool)
             await self._report(outcome, spool)
             beating.cancel()
 
@@ -139,7 +159,8 @@ class AttemptRun:
             around.pace,
             self.folder.job.job_id,
             HeartbeatRequest(worker=around.worker, attempt=self.folder.attempt),
-            ProgressTail(self.folder["events.jsonl"]),
+            self.events,
+            meter=around.meter,
             limits=self._limits,
             on_stop=self.stop_as_told,
         )
@@ -161,8 +182,7 @@ class AttemptRun:
             outcome = await self._train(spool)
             outcome = outcome.model_copy(update={"log_bytes": spool.end})
             self.folder.owe(outcome)
-        self.trainer_gone.set()
-        self._around.spools.close(spool)
+        self._close(spool)
         return outcome
 
     async def _train(self, spool: Spool) -> Outcome:
@@ -178,8 +198,7 @@ class AttemptRun:
         elif not trainer.was_started:
             return self._released(ReleaseReason.NOT_STARTED, "the agent ended before its trainer began")
         await self._watch(trainer)
-        self.trainer_gone.set()
-        self._around.spools.close(spool)
+        self._close(spool)
         return await self._judge(trainer.exit_status)
 
     async def _is_ours(self) -> bool:
@@ -335,6 +354,7 @@ class AttemptRun:
             self._log.warning(f"the result came too late: {refusal}", action="result_superseded")
         else:
             spool.over.set()
+            self._curves.over.set()
             self._log.error(
                 f"the coordinator refused a result, it is kept in {self.folder.keep()}: {refusal}",
                 action="result_kept",

@@ -37,6 +37,7 @@ from fleet_protocol.logs import (
     from_agent,
     parse_data_frame,
 )
+from fleet_protocol.metrics import MetricsAnswer, MetricsRequest, Point
 from fleet_protocol.states import JobStatus, Verdict
 from fleet_protocol.version import PROTOCOL
 from fleet_protocol.workers import (
@@ -111,6 +112,7 @@ class Coordinator:
         """Begin and end of what agents declared lost, where the log has zeros."""
         self.artifacts: dict[str, bytes] = {}
         self.partial: dict[str, bytes] = {}
+        self.points: dict[AttemptId, list[Point]] = defaultdict(list)
         self.brought: set[tuple[str, str]] = set()
         """Which artifact was uploaded by which attempt."""
         self.blobs: dict[str, bytes] = {}
@@ -211,6 +213,7 @@ class Coordinator:
                 Route("/v1/blob/{sha}", self._give_blob, methods=["GET"]),
                 Route("/v1/blob/{sha}", self._take_blob, methods=["PUT", "HEAD"]),
                 Route("/v1/attempt/{attempt}/checkpoint", self._checkpoint, methods=["PUT"]),
+                Route("/v1/attempt/{attempt}/metrics", self._metrics, methods=["POST"]),
                 Route("/v1/attempt/{attempt}/log", self._log, methods=["PATCH", "HEAD"]),
                 WebSocketRoute("/v1/worker/stream", self._stream),
             ]
@@ -361,6 +364,19 @@ class Coordinator:
         await self._note("checkpoint", body)
         answer = TransitionAnswer(job_id=JobId("0" * 16), status=JobStatus.RUNNING)
         return self._problem("checkpoint", request) or await self._answer("checkpoint", answer)
+
+    async def _metrics(self, request: Request) -> Response:
+        body = MetricsRequest.model_validate_json(await request.body())
+        stored = self.points[AttemptId(request.path_params["attempt"])]
+        if refusal := self._problem("metrics", request):
+            return refusal
+        if body.first > len(stored):
+            current: dict[str, str | int | None] = {"next": len(stored)}
+            problem = Problem(title="no", status=409, detail="no", code=Code.METRICS_GAP, current=current)
+            return Response(problem.model_dump_json(), 409)
+        stored += body.points[len(stored) - body.first :]
+        await self._note("metrics", body)
+        return await self._answer("metrics", MetricsAnswer(next=len(stored)))
 
     # Logs
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from fleet_agent.agent import Agent
 from fleet_agent.errors import AgentError
+from fleet_agent.gauges import Meter
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Uplink
 from fleet_protocol.capability import Capability
+from fleet_protocol.workers import Gauges, GpuGauge
 from tests.simulation.coordinator import URL
 from tests.simulation.disk import KILL
 from tests.simulation.loop import DIAL, VirtualLoop
@@ -20,6 +22,14 @@ from tests.simulation.network import Seen, Wire
 from tests.simulation.trainers import Trainers
 
 TIMING = Timing(log_poll=5.0, http_poll=5.0, progress=30.0)
+
+
+class StillMeter(Meter):
+    """Of a machine that is only played."""
+
+    async def sample(self) -> Gauges:
+        self.latest = Gauges(cpu_pct=50, gpus=(GpuGauge(),) * len(self._gpus))
+        return self.latest
 
 
 class Machine:
@@ -70,6 +80,7 @@ class Machine:
             capability=self._capability,
             processes=self.trainers.processes,
             clock=self._loop.time,
+            meter=StillMeter(self._capability.gpus, None, self.settings.state),
         )
         try:
             await self._agent.run()
