@@ -18,8 +18,13 @@ def rfc3339(value: datetime) -> str:
     return _utc(value).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def storable(text: str) -> str:
+    """A trainer's last words may hold NUL, which JSON carries and PostgreSQL does not."""
+    return text.replace("\0", "\ufffd")
+
+
 Time = Annotated[datetime, AfterValidator(_utc), PlainSerializer(rfc3339, return_type=str, when_used="json")]
-Line = Annotated[str, StringConstraints(max_length=2000)]
+Line = Annotated[str, StringConstraints(max_length=2000), AfterValidator(storable)]
 MAX_INTEGER = 2**53
 """What JSON carries without loss through every reader, and every database can hold."""
 Whole = Annotated[int, Field(ge=-MAX_INTEGER, le=MAX_INTEGER)]

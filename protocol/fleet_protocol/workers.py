@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fleet_protocol.capability import Capability
 from fleet_protocol.ids import WireAttemptId, WireJobId, WireSha256, WireUuid, WireWorkerId
 from fleet_protocol.jobs import JobSpec, Metric, Progress
 from fleet_protocol.states import FailureKind, JobStatus, ReleaseReason, Verdict
-from fleet_protocol.wire import Answer, Count, Label, Line, Request, Time, Whole
+from fleet_protocol.wire import Answer, Count, Label, Line, Request, Time, Whole, storable
 
-Tail = Annotated[str, Field(max_length=16_384)]
+Tail = Annotated[str, Field(max_length=16_384), AfterValidator(storable)]
 Share = Annotated[float, Field(ge=0, le=100)]
 Amount = Annotated[float, Field(ge=0, le=1_000_000)]
 

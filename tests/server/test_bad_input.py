@@ -64,6 +64,15 @@ async def test_values_are_never_echoed(fleet: Coordinator):
         assert SECRET not in answer.text
 
 
+async def test_words_with_a_character_that_no_postgresql_can_hold(fleet: Coordinator):
+    await fleet.load(manifest(job(max_attempts=1)))
+    held = await (worker := await fleet.worker()).take()
+    answer = await worker.error(held, "ended with \0", tail="last \0 words", exit_code=1)
+    assert answer.status_code == 200
+    (attempt,) = (await fleet.job("a job"))["history"]
+    assert (attempt["reason"], attempt["tail"]) == ("ended with \ufffd", "last \ufffd words")
+
+
 NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", str(2**64), str(-(2**63) - 1), "1" * 5000]
 
 
