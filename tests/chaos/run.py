@@ -136,6 +136,7 @@ def _count(
             "jobs": len(evidence.jobs),
             "events": len(evidence.events),
             "attempts": evidence.logs,
+            "trainers": len(list(fleet.control.glob("*.printed"))),
             "bytes of logs": evidence.log_bytes,
             "bytes of logs acknowledged over websockets": acknowledged,
             "bytes that viewers of logs checked": sum(viewer.bytes for viewer in logs),

@@ -35,7 +35,7 @@ WEIGHTS = {
     "fill the disk of an agent": 2,
     "fill the disk of logs": 2,
     "back up": 2,
-    "restore": 1,
+    "restore": 0.5,
 }
 
 

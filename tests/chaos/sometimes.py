@@ -17,7 +17,7 @@ JOURNAL: dict[str, list[tuple[str, dict[str, str]]]] = {
     "replayed release": [("replayed", {"status": "released"})],
     "replayed start": [("replayed", {"status": "running"})],
     "replayed claim": [("claim_replayed", {})],
-    "refused offset": [("log_gap", {})],
+    "refused offset": [("refused", {"code": "log_gap"}), ("log_gap", {})],
     "overlap": [("log_overlap", {})],
     "torn tail": [("log_torn", {})],
     "hole": [("log_hole", {})],
