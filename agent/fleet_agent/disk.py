@@ -69,6 +69,7 @@ class Reserve:
         self.size = size
         self._path = folder / "reserve"
         self.is_held = self._path.exists() and self._path.stat().st_size == size
+        self._is_spent = False
 
     def take(self) -> None:
         """OSError as long as the disk has not twice its size to spare, so that taking it fills no disk."""
@@ -85,13 +86,19 @@ class Reserve:
         except OSError:
             self._path.unlink(missing_ok=True)
             raise
-        self.is_held = True
+        self.is_held, self._is_spent = True, False
 
     def release(self) -> None:
         self._path.unlink(missing_ok=True)
-        self.is_held = False
+        self.is_held, self._is_spent = False, True
+
+    @property
+    def is_needed(self) -> bool:
+        """The disk is as good as full, or was and has not much more room since."""
+        return self._is_spent or self.free < self.size // 4
 
     @property
     def free(self) -> int:
         """Bytes that this account may still write."""
-        return shutil.disk_usage(self._path.parent).free
+        disk = shutil.disk_usage(self._path.parent)
+        return disk.free if disk.total else sys.maxsize  # some file systems do not say

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -21,6 +22,7 @@ SIGNAL_BASE = 128  # a shell reports the death by signal N as 128 + N
 _TERMINAL_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _TRACEBACK = "Traceback (most recent call last):"
+_NO_ROOM = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _HINTS = {signal.SIGKILL: ", often the sign of too little memory"} if os.name != "nt" else {}
 
 
@@ -60,11 +62,14 @@ def _plain(line: str) -> str:
     return _CONTROL.sub("", _TERMINAL_SEQUENCE.sub("", shown[-1] if shown else "")).rstrip()
 
 
-def failure(status: int | None, tail: str, *, rebooted: bool = False) -> tuple[FailureKind, str]:
+def failure(
+    status: int | None, tail: str, *, rebooted: bool = False, disk_full: bool = False
+) -> tuple[FailureKind, str]:
     """How an ending that nobody asked for is reported. `status` None: it was never recorded."""
     words = last_words(tail)
     if status is None:
-        cause = "the machine restarted" if rebooted else "its supervisor was killed"
+        full = "the disk is full" if disk_full else "its supervisor was killed"
+        cause = "the machine restarted" if rebooted else full
         return FailureKind.INFRASTRUCTURE, f"the trainer is gone without an exit status: {cause}"
     if status == SPEC_REFUSED:
         return FailureKind.REFUSED, words or "the trainer refuses the job's settings (exit code 2)"
@@ -72,6 +77,9 @@ def failure(status: int | None, tail: str, *, rebooted: bool = False) -> tuple[F
         return FailureKind.DATA, words or "the trainer finds its data missing or wrong here (exit code 3)"
     if status == CHECKPOINTED:
         return FailureKind.ERROR, "the trainer stopped with exit code 75 though nobody had asked it to"
+    if disk_full or any(words and sign in words for sign in _NO_ROOM):
+        said = f"; it last printed: {words}" if words else ""
+        return FailureKind.INFRASTRUCTURE, f"the disk of this machine is full, and the trainer ended{said}"
     if name := _signal_name(status):
         return FailureKind.ERROR, f"killed by {name}" + (f"; it last printed: {words}" if words else "")
     return FailureKind.ERROR, words or f"the trainer ended with exit code {status} and printed nothing"

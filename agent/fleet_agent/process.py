@@ -20,11 +20,12 @@ from pathlib import Path
 from fleet_agent import locks
 
 # `trap :` keeps the shell waiting for the trainer through a SIGTERM to the group, and is reset in the trainer.
+# `exit.tmp` has its room from the beginning, and is written in place: the disk may be full by then.
 # The group is killed last, by the shell itself: what the trainer left behind ends with it, agent or no agent.
 SUPERVISOR = (
-    "trap : TERM INT HUP; echo $$ >pid; "
+    "trap : TERM INT HUP; echo $$ >pid; echo '   ' >exit.tmp; "
     '(cd work && exec "$@"); status=$?; '
-    "echo $status >exit.tmp && mv exit.tmp exit; kill -KILL 0"
+    "echo $status 1<>exit.tmp && mv exit.tmp exit; kill -KILL 0"
 )
 POLL_SECONDS = 0.2
 STRAGGLER_SECONDS = 2.0

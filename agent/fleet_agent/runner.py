@@ -277,9 +277,9 @@ class AttemptRun:
         if order is not None and order.is_timeout:
             return self._failed(FailureKind.ERROR, order.detail, status)
         rebooted = self.folder.record.boot_id != self._around.boot_id
-        return self._failed(
-            *endings.failure(status, endings.read_tail(self.folder["log"]), rebooted=rebooted), status
-        )
+        disk_full = self._around.spools.disk.reserve.is_needed
+        tail = endings.read_tail(self.folder["log"])
+        return self._failed(*endings.failure(status, tail, rebooted=rebooted, disk_full=disk_full), status)
 
     async def _completed(self) -> Outcome:
         try:

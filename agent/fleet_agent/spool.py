@@ -159,24 +159,32 @@ class Spool:
             punch(self._file, start, end)
             self._freed = end
 
-    def droppable(self, head: int) -> tuple[int, int]:
-        """What may be given up although nobody has it: a part behind the first `head` bytes and before the tail."""
-        if self._file is None:
-            return 0, 0
-        begin = max(self._acknowledged - self._origin, head)
-        start = data_after(self._file, -(-begin // BLOCK_BYTES) * BLOCK_BYTES)
-        end = self._droppable_end(self._size)
-        return (start, end) if start is not None and start < end else (0, 0)
+    def droppable_bytes(self, head: int) -> int:
+        """How much may be given up although nobody has it: behind the first `head` bytes and before the tail."""
+        start, end = self._droppable(head)
+        return end - start
 
-    def drop(self, start: int, end: int) -> None:
-        """Give up this part, which becomes a hole. OSError where it cannot be."""
-        assert self._file is not None
-        punch(self._file, start, end)
-        self.is_incomplete = True
+    def drop(self, head: int, at_least: int) -> None:
+        """Give up the oldest of it, which becomes a hole. OSError where it cannot be."""
+        start, end = self._droppable(head)
+        if self._file is not None and start < end:
+            punch(self._file, start, min(end, start + _up(at_least)))
+            self.is_incomplete = True
+
+    def _droppable(self, head: int) -> tuple[int, int]:
+        end = self._droppable_end(self._size)
+        if self._file is None:
+            return end, end
+        start = data_after(self._file, _up(max(self._acknowledged - self._origin, head)))
+        return (end if start is None else min(start, end)), end
 
     def _droppable_end(self, wanted: int) -> int:
         """The last whole block below `wanted` that is not the tail's."""
         return max(0, min(wanted, self._size - TAIL_BYTES)) // BLOCK_BYTES * BLOCK_BYTES
+
+
+def _up(size: int) -> int:
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def _number(note: Path) -> int:

@@ -33,16 +33,15 @@ class SpoolDisk:
 
     def __init__(self, folder: Path, budget: int | None = None) -> None:
         self._folder = folder
-        self._budget = budget or min(LARGEST_BUDGET, shutil.disk_usage(folder).total // SHARE_OF_DISK)
+        tenth = shutil.disk_usage(folder).total // SHARE_OF_DISK or LARGEST_BUDGET
+        self._budget = budget or min(LARGEST_BUDGET, tenth)
         self.reserve = Reserve(folder, min(LARGEST_RESERVE, self._budget // SHARE_OF_BUDGET))
         self._can_punch: bool | None = None
 
     def care(self, spools: Collection[Spool]) -> None:
         """Give back what is not needed here any more and, where room is short, what can be missed most."""
-        if self._may_punch():
-            for spool in spools:
-                spool.free_acknowledged(STEP_BYTES)
-            if self._lacking(spools) > 0:
+        if spools and self._may_punch():
+            with contextlib.suppress(OSError):  # a file system may need room to give some back
                 self._make_room(spools)
         self._care_for_reserve()
 
@@ -51,30 +50,28 @@ class SpoolDisk:
         return max(over_budget, self.reserve.size - self.reserve.free)
 
     def _make_room(self, spools: Collection[Spool]) -> None:
+        is_short = self._lacking(spools) > 0
         for spool in spools:
-            spool.free_acknowledged(BLOCK_BYTES)
+            spool.free_acknowledged(BLOCK_BYTES if is_short else STEP_BYTES)
         for head in (HEAD_BYTES, 0):
             while (lacking := self._lacking(spools)) > 0:
-                parts = [(*spool.droppable(head), spool) for spool in spools]
-                start, end, spool = max(parts, key=lambda part: part[1] - part[0])
-                if start == end:
+                spool = max(spools, key=lambda spool: spool.droppable_bytes(head))
+                if not spool.droppable_bytes(head):
                     break
-                wanted = max(lacking, min(STEP_BYTES, self._budget // SHARE_OF_BUDGET))
                 if not spool.is_incomplete:
                     log.warning(
                         "no room for a log that waits to be sent: its oldest part is given up, never its end",
                         action="log_dropped",
                         attempt=spool.attempt,
                     )
-                spool.drop(start, min(end, start - (-wanted // BLOCK_BYTES) * BLOCK_BYTES))
+                spool.drop(head, max(lacking, min(STEP_BYTES, self._budget // SHARE_OF_BUDGET)))
 
     def _care_for_reserve(self) -> None:
-        free, size = self.reserve.free, self.reserve.size
-        if self.reserve.is_held and free < size // 4:
+        if self.reserve.is_held and self.reserve.is_needed:
             self.reserve.release()
             log.warning(
-                f"the disk of {self._folder} is full; the last {size} bytes, kept for this, are given to what "
-                "runs: make room there",
+                f"the disk of {self._folder} is full: what was kept for this is given to those that run; make "
+                "room there",
                 action="disk_full",
             )
         elif not self.reserve.is_held:
@@ -98,7 +95,7 @@ class Spools:
     """The logs that are followed, and a queue of those with something to send, where each gets one piece a turn."""
 
     def __init__(self, disk: SpoolDisk, timing: Timing) -> None:
-        self._disk = disk
+        self.disk = disk
         self._all: dict[AttemptId, Spool] = {}
         self._due: dict[AttemptId, None] = {}
         self._is_due = asyncio.Event()
@@ -179,7 +176,7 @@ class Spools:
             if now - cared_at >= CARE_SECONDS:
                 cared_at = now
                 with contextlib.suppress(OSError):  # whoever has to write there tells of a disk that fails
-                    self._disk.care(self._all.values())
+                    self.disk.care(self._all.values())
             quiet = min((now - stirred_at) / QUIET_SHARE, CARE_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(quiet, self.poll)):

@@ -105,6 +105,9 @@ class _Server(uvicorn.Server):
 class Coordinator:
     """Starts and stops on one port. `calls` is what it was told, in order."""
 
+    full_for = 0
+    """How many pieces of logs find no room."""
+
     def __init__(self) -> None:
         self.calls: list[tuple[str, BaseModel]] = []
         self.logs: dict[AttemptId, bytearray] = defaultdict(bytearray)
@@ -383,6 +386,9 @@ class Coordinator:
     async def _append(self, attempt: AttemptId, offset: int, data: bytes) -> Ack | Nack:
         """The one append rule."""
         stored = self.logs[attempt]
+        if self.full_for:
+            self.full_for -= 1
+            return Nack(attempt=attempt, durable=len(stored), reason="full")
         self.received_bytes += len(data)
         if attempt in self.unwanted:
             return Nack(attempt=attempt, durable=len(stored), reason="unknown")
@@ -414,9 +420,12 @@ class Coordinator:
             word = await self._append_hole(attempt, offset, int(hole))
         if isinstance(word, Ack):
             return JSONResponse(AppendAnswer(durable=word.durable).model_dump())
-        code = Code.LOG_GAP if word.reason == "gap" else Code.LOG_DIVERGED
-        problem = Problem(title="no", status=409, detail="no", code=code, current={"durable": word.durable})
-        return Response(problem.model_dump_json(), 409)
+        status, code = {"gap": (409, Code.LOG_GAP), "full": (507, Code.STORAGE_FULL)}.get(
+            word.reason, (409, Code.LOG_DIVERGED)
+        )
+        current: dict[str, str | int | None] = {"durable": word.durable}
+        problem = Problem(title="no", status=status, detail="no", code=code, current=current)
+        return Response(problem.model_dump_json(), status)
 
     async def _stream(self, connection: WebSocket) -> None:
         if not self.has_websocket:

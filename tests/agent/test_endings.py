@@ -71,6 +71,18 @@ def test_how_an_ending_is_reported(status: int | None, tail: str, kind: FailureK
     assert failure(status, tail) == (kind, reason)
 
 
+@pytest.mark.parametrize(
+    ("tail", "disk_full"),
+    [("OSError: [Errno 28] No space left on device: 'model.bin'\n", False), ("epoch 3\n", True), ("", True)],
+)
+def test_a_trainer_that_dies_of_a_full_disk_is_not_to_blame(tail: str, disk_full: bool) -> None:
+    kind, reason = failure(1, tail, disk_full=disk_full)
+    assert kind is FailureKind.INFRASTRUCTURE
+    assert reason.startswith("the disk of this machine is full")
+    assert tail.strip() in reason
+    assert failure(2, tail, disk_full=disk_full)[0] is FailureKind.REFUSED  # would be so anywhere
+
+
 def test_a_restart_of_the_machine_is_named() -> None:
     assert failure(None, "", rebooted=True)[1].endswith("the machine restarted")
 

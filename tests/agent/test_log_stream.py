@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from fleet_agent.log_stream import LogStream
-from fleet_agent.spool import Spool
+from fleet_agent.settings import Timing
+from fleet_agent.spool import HEAD_BYTES, TAIL_BYTES, Spool
 from fleet_agent.spools import SpoolDisk, Spools
 from fleet_agent.uplink import Uplink
 from fleet_protocol.errors import Code, Problem
@@ -20,22 +22,22 @@ from fleet_protocol.logs import MAX_CHUNK_BYTES, StreamHello
 from tests.agent.conftest import QUICK, until
 from tests.agent.coordinator import TOKEN, Coordinator
 
-BUDGET = 16 << 20
+BUDGET = 64 << 20
 BYTES = random.Random(1).randbytes(3 * MAX_CHUNK_BYTES + 17)
 
 
 class Streaming:
     """A running log stream; what the coordinator pushes is kept in `stops`."""
 
-    def __init__(self, coordinator: Coordinator, folder: Path) -> None:
+    def __init__(self, coordinator: Coordinator, folder: Path, timing: Timing = QUICK) -> None:
         self.uplink = Uplink(coordinator.url, lambda: TOKEN, retry_ceiling=0.05)
         self.stops: list[tuple[AttemptId, str]] = []
         hello = StreamHello(worker=new_worker_id(), incarnation=new_worker_id())
-        self.spools = Spools(SpoolDisk(folder, BUDGET), QUICK)
+        self.spools = Spools(SpoolDisk(folder, BUDGET), timing)
         self.stream = LogStream(
             self.uplink,
             hello,
-            QUICK,
+            timing,
             self.spools,
             on_stop=lambda *word: self.stops.append(word),
             on_wake=lambda: None,
@@ -46,16 +48,19 @@ class Streaming:
             group.create_task(self.spools.run())
             group.create_task(self.stream.run())
 
+    async def end(self, running: asyncio.Task[None]) -> None:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        await self.uplink.close()
+
 
 @pytest.fixture
 async def streaming(coordinator: Coordinator, tmp_path: Path) -> AsyncIterator[Streaming]:
     made = Streaming(coordinator, tmp_path)
     running = asyncio.create_task(made.run())
     yield made
-    running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
-    await made.uplink.close()
+    await made.end(running)
 
 
 def append(path: Path, data: bytes) -> None:
@@ -166,6 +171,101 @@ async def test_a_log_without_a_byte_is_over_at_once(streaming: Streaming, tmp_pa
     spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
     streaming.spools.close(spool)
     await spool.over.wait()
+
+
+async def test_a_noisy_log_waits_for_the_others_turns(
+    streaming: Streaming, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    noise = random.Random(2).randbytes(100 * MAX_CHUNK_BYTES)
+    append(tmp_path / "noisy", noise)
+    noisy = streaming.spools.follow(new_attempt_id(), tmp_path / "noisy")
+    await coordinator.until(lambda: len(coordinator.logs[noisy.attempt]) > 0)
+    append(tmp_path / "quiet", b"one line\n")
+    before = len(coordinator.logs[noisy.attempt])
+    quiet = streaming.spools.follow(new_attempt_id(), tmp_path / "quiet")
+    await has_all(coordinator, quiet, b"one line\n")
+    assert len(coordinator.logs[noisy.attempt]) - before <= 10 * MAX_CHUNK_BYTES
+    await has_all(coordinator, noisy, noise)
+
+
+@pytest.mark.parametrize("has_websocket", [True, False])
+async def test_a_coordinator_without_room_is_offered_the_same_again(
+    streaming: Streaming,
+    coordinator: Coordinator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_websocket: bool,
+) -> None:
+    coordinator.has_websocket = has_websocket
+    monkeypatch.setattr("fleet_agent.log_stream.FULL_SECONDS", 0.02)
+    coordinator.full_for = 3
+    append(tmp_path / "log", BYTES)
+    spool = streaming.spools.follow(new_attempt_id(), tmp_path / "log")
+    await has_all(coordinator, spool)
+    assert coordinator.full_for == 0
+    assert len(coordinator.of("stream")) == has_websocket
+
+
+@pytest.mark.parametrize("has_websocket", [True, False])
+async def test_lost_bytes_are_declared_and_the_rest_arrives(
+    streaming: Streaming, coordinator: Coordinator, tmp_path: Path, has_websocket: bool
+) -> None:
+    """By either way; a cut comes where the hole was stored and not acknowledged."""
+    coordinator.has_websocket = has_websocket
+    coordinator.cut_after_frames = 5
+    data = random.Random(3).randbytes(4 << 20)
+    append(tmp_path / "log", data)
+    spool = Spool(new_attempt_id(), tmp_path / "log")
+    spool.drop(HEAD_BYTES, len(data))
+    spool = streaming.spools.follow(spool.attempt, tmp_path / "log")
+    await coordinator.until(lambda: len(coordinator.logs[spool.attempt]) == len(data))
+    [(start, end)] = coordinator.holes[spool.attempt]
+    assert coordinator.logs[spool.attempt] == data[:start] + bytes(end - start) + data[end:]
+    assert (start, end) == (HEAD_BYTES, len(data) - TAIL_BYTES)
+    assert coordinator.of("stream") == [] or has_websocket
+
+
+async def strike(coordinator: Coordinator, luck: random.Random) -> None:
+    """Something goes wrong, or a while passes until all that was printed so far is there."""
+    match luck.randrange(4):
+        case 0:
+            coordinator.cut_after_frames = luck.randrange(1, 4)
+        case 1:
+            coordinator.has_websocket = not coordinator.has_websocket
+        case 2:
+            await coordinator.stop()
+            for log in coordinator.logs.values():  # what was acknowledged is lost, as after a restored backup
+                del log[luck.randrange(len(log) + 1) :]
+            await coordinator.start()
+        case 3:
+            grown = coordinator.received_bytes
+            await coordinator.until(lambda: coordinator.received_bytes > grown)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_mix_of_faults_and_transports_ends_with_the_same_bytes(
+    coordinator: Coordinator, tmp_path: Path, seed: int
+) -> None:
+    luck, timing = random.Random(seed), dataclasses.replace(QUICK, http_logs=0.2, http_poll=0.01)
+    attempts = {new_attempt_id(): tmp_path / str(number) for number in range(3)}
+    for _ in range(5):
+        streaming = Streaming(coordinator, tmp_path, timing)
+        running = asyncio.create_task(streaming.run())
+        spools = [streaming.spools.follow(attempt, path) for attempt, path in attempts.items()]
+        for _ in range(5):
+            for path in attempts.values():
+                append(path, luck.randbytes(luck.choice((1, 50, 3000, 400_000))))
+            await strike(coordinator, luck)
+        if luck.random() < 0.5:
+            for spool, path in zip(spools, attempts.values(), strict=True):
+                await has_all(coordinator, spool, path.read_bytes())
+        await streaming.end(running)  # an agent that dies; another takes its place
+    streaming = Streaming(coordinator, tmp_path, timing)
+    running = asyncio.create_task(streaming.run())
+    for attempt, path in attempts.items():
+        await has_all(coordinator, streaming.spools.follow(attempt, path), path.read_bytes())
+    await streaming.end(running)
+    assert not any(coordinator.holes.values())
 
 
 async def test_a_stop_is_handed_on(streaming: Streaming, coordinator: Coordinator, tmp_path: Path) -> None:
