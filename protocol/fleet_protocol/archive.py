@@ -6,11 +6,12 @@ datasets and sources, so it depends on no compression library.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -63,6 +64,24 @@ def content_blocks(path: Path, offset: int = 0) -> Iterator[bytes]:
             yield piece[skipped:]
         else:
             yield from _file_blocks(piece, size, skipped)
+
+
+async def stream_content(path: Path, offset: int = 0) -> AsyncIterator[bytes]:
+    """The same in larger blocks, for who must not stand still while a disk is read."""
+    blocks = _gathered(content_blocks(path, offset))
+    while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+        yield block
+
+
+def _gathered(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    pending = bytearray()
+    for block in blocks:
+        pending += block
+        if len(pending) >= BLOCK_BYTES:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)
 
 
 def _file_blocks(path: Path, size: int, offset: int) -> Iterator[bytes]:

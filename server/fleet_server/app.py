@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import structlog
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
@@ -26,6 +27,7 @@ from fleet_server.blobs.superseded import Superseded
 from fleet_server.clock import Clock, SteadyClock
 from fleet_server.content import ContentStore
 from fleet_server.database import Database
+from fleet_server.errors import BlobMissing, StorageFull
 from fleet_server.events.feed import Feed
 from fleet_server.events.live import Live
 from fleet_server.events.queries import last_event
@@ -51,6 +53,8 @@ from fleet_server.workers.queries import all_workers
 from fleet_server.workers.roster import Roster
 from fleet_server.workers.routes import router as worker_routes
 from fleet_server.workers.service import Workers
+
+log = structlog.get_logger()
 
 
 def create_app(settings: Settings, clock: Clock | None = None, database: Database | None = None) -> FastAPI:
@@ -109,9 +113,9 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         kept = await connection.run_sync(checkpoints)
     matching = MatchingLoop(database.writer, clock, roster, timedelta(seconds=settings.stale_after))
     workers = Workers(database, clock, settings, roster, matching)
-    manifests = Manifests(database, roster, matching, settings.manifest)
     content = ContentStore(settings.data, settings.max_artifact_bytes)
     artifacts, blobs = Artifacts(database, clock, content, Index(settings.data)), Blobs(database, content)
+    manifests = Manifests(database, roster, matching, blobs, settings.manifest)
     log_store, streams = LogStore(settings.data / "logs"), Streams()
     services = Services(
         settings=settings,
@@ -136,7 +140,10 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     database.writer.on_commit(services.superseded.on_commit)
     await manifests.load_current()
     if settings.manifest is not None:
-        await manifests.reload(ReloadRequest(), "coordinator")
+        try:
+            await manifests.reload(ReloadRequest(), "coordinator")
+        except (BlobMissing, StorageFull) as error:  # what was applied before goes on
+            log.error("manifest_not_applied", why=error.detail, next="fleet reload")
     return services
 
 

@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.ids import AttemptId
 from fleet_protocol.plan import ReloadRequest
+from fleet_server.blobs.service import Blobs
+from fleet_server.content import ContentStore
 from fleet_server.database import Database, writing_engine
 from fleet_server.jobs.queries import open_attempts
 from fleet_server.jobs.service import Jobs
@@ -122,7 +124,8 @@ class Stage:
         self.jobs = Jobs(
             self.database, self.matching, lambda worker, attempt, why: self.stopped.append(attempt)
         )
-        self.manifests = RememberingManifests(self.database, roster, self.matching, None)
+        blobs = Blobs(self.database, ContentStore(self.settings.data, max_bytes=1))
+        self.manifests = RememberingManifests(self.database, roster, self.matching, blobs, None)
         self.sweep = Sweep(self.database, self.clock, self.settings, roster, self.workers.policy)
         self.flush = Flush(self.database, self.settings, roster)
         drive(self.manifests.load_current())

@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from fleet_protocol.archive import content_digest
 from fleet_protocol.ids import Sha256
 from fleet_protocol.workers import ClaimAnswer
 from fleet_server.content import ContentStore, Part
@@ -366,3 +367,97 @@ async def test_a_checkpoint_that_two_jobs_have_stays(fleet: Coordinator):
     assert (await _state(fleet))[2] == "?1"
     await worker.finish(two)
     await until(lambda: not (fleet.data / "blobs" / NAME[:2] / NAME).exists())
+
+
+# What a manifest's jobs are made of
+
+OWN = """schema_version = 1
+[datasets.watch]
+path = "rows"
+[models.mine]
+command = ["python", "train.py"]
+source = "src"
+[[jobs]]
+name = "mine"
+model = "mine"
+dataset = "watch"
+[[jobs]]
+name = "trees"
+model = "gbt"
+"""
+
+
+def _body(data: bytes, source: bytes) -> dict[str, object]:
+    return {"toml": OWN, "file": "m.toml", "blobs": {"rows": digest(data), "src": digest(source)}}
+
+
+async def test_a_reload_waits_for_what_nobody_could_fetch(fleet: Coordinator):
+    body = _body(b"data", b"source")
+    assert (await fleet.post("/v1/manifest/plan", body)).status_code == 200, "a plan needs no data"
+    before = await fleet.count("events")
+    problem = await refused(await fleet.post("/v1/manifest/reload", body), 409, "blob_missing")
+    assert {(item["message"], item["key"]) for item in problem["errors"]} == {
+        ("rows", digest(b"data")),
+        ("src", digest(b"source")),
+    }
+    await _put(fleet, b"data", digest(b"data"))
+    problem = await refused(await fleet.post("/v1/manifest/reload", body), 409, "blob_missing")
+    assert [item["message"] for item in problem["errors"]] == ["src"]
+    assert (await fleet.count("jobs"), await fleet.count("events")) == (0, before), "nothing was changed"
+    await _put(fleet, b"source", digest(b"source"))
+    assert (await fleet.post("/v1/manifest/reload", body)).status_code == 200
+    assert await fleet.count("jobs") == 2
+
+
+async def test_what_is_trained_already_needs_no_data(fleet: Coordinator):
+    body = _body(b"data", b"source")
+    for data in (b"data", b"source"):
+        await _put(fleet, data, digest(data))
+    await fleet.post("/v1/manifest/reload", body)
+    worker = await fleet.worker(commands=True, datasets=True)
+    path = fleet.data / "blobs" / digest(b"data")[:2] / digest(b"data")
+    path.unlink()
+    await refused(await fleet.post("/v1/manifest/reload", body), 409, "blob_missing")
+    await worker.finish(await worker.take())
+    assert (await fleet.post("/v1/manifest/reload", body)).json()["changed"] is False
+
+
+async def test_the_coordinators_own_manifest_brings_its_own_data(
+    data: Path, clock: FakeClock, tmp_path: Path
+):
+    (tmp_path / "rows").write_bytes(b"rows")
+    (tmp_path / "src" / "deep").mkdir(parents=True)
+    (tmp_path / "src" / "deep" / "train.py").write_text("print()")
+    own = tmp_path / "m.toml"
+    own.write_text(OWN)
+    async with running(data, clock, manifest=own) as fleet:
+        worker = await fleet.worker(commands=True, datasets=True)
+        held = await worker.take()
+        assert held.job.dataset is not None
+        assert held.job.program is not None
+        assert held.job.program.source == content_digest(tmp_path / "src")
+        for sha256 in (held.job.dataset.sha256, held.job.program.source):
+            answer = await fleet.http("agent").get(f"/v1/blob/{sha256}")
+            assert digest(answer.content) == sha256
+        (tmp_path / "rows").write_bytes(b"more rows")
+        assert (await fleet.post("/v1/manifest/reload")).json()["changed"] is True
+        assert await fleet.count("blobs") == 3
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux has a device that is always full"
+)
+async def test_a_coordinator_without_room_for_its_data_serves_what_it_has(
+    data: Path, clock: FakeClock, tmp_path: Path
+):
+    (tmp_path / "rows").write_bytes(b"rows")
+    (tmp_path / "src").mkdir()
+    own = tmp_path / "m.toml"
+    own.write_text(OWN)
+    part = data / "uploads" / f"{digest(b'rows')}.part"
+    part.parent.mkdir()
+    part.symlink_to("/dev/full")
+    async with running(data, clock, manifest=own) as fleet:
+        assert await fleet.count("jobs") == 0
+        assert (await fleet.post("/v1/manifest/reload")).status_code == 200
+        assert await fleet.count("jobs") == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
 import pytest
 
@@ -35,7 +34,12 @@ async def time_passes(fleet: Coordinator, seconds: int) -> None:
 
 
 def blobs(data: str, source: str) -> dict[str, Sha256]:
-    return {"data": Sha256(hashlib.sha256(data.encode()).hexdigest()), "src": Sha256(source * 64)}
+    return {"data": Sha256(digest(data.encode())), "src": Sha256(digest(source.encode()))}
+
+
+async def push(fleet: Coordinator, *contents: str) -> None:
+    for content in contents:
+        await fleet.http().put(f"/v1/blob/{digest(content.encode())}", content=content.encode())
 
 
 async def test_a_late_result_counts_only_by_the_operators_word(fleet: Coordinator):
@@ -108,6 +112,7 @@ async def test_a_plan_tells_what_other_code_trained(fleet: Coordinator):
 
 
 async def test_own_programs_are_known_by_their_content_and_go_where_commands_may_run(fleet: Coordinator):
+    await push(fleet, "a", "1")
     body = {"toml": OWN, "file": "m.toml", "blobs": blobs("a", "1")}
     plan = (await fleet.post("/v1/manifest/reload", body)).json()
     assert [entry["name"] for entry in plan["entries"]] == ["mine/lr=0.1", "mine/lr=0.01"]
@@ -130,6 +135,7 @@ async def test_nobody_trains_other_data_than_the_manifests_data_set(fleet: Coord
     plain = job("plain", seed=1)
     text = manifest(job("ours", dataset="watch", priority=1), plain) + '\n[datasets.watch]\npath = "data"\n'
     worker = await fleet.worker()
+    await push(fleet, "a")
     plan = (await fleet.post("/v1/manifest/reload", {"toml": text, "blobs": blobs("a", "1")})).json()
     assert {entry["name"]: entry["unsatisfiable"] for entry in plan["entries"]} == {
         "ours": "no worker can take it: box: does not fetch the manifest's data sets yet",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fleet_protocol.ids import Sha256
 from tests.server.coordinator import Coordinator, FakeClock, Worker, digest, job, manifest, refused
 
 OWN = """schema_version = 1
@@ -156,7 +157,7 @@ async def test_an_upload_under_way_is_left_alone(fleet: Coordinator):
     part = fleet.data / "uploads" / f"{digest(b'slow')}.part"
     part.write_bytes(b"sl")
     os.utime(part, (0, 0))
-    async with fleet.services.blobs.store.lock(digest(b"slow")):  # type: ignore[arg-type]
+    async with fleet.services.blobs.store.lock(Sha256(digest(b"slow"))):
         assert await prune(fleet, dry_run=False) == []
     assert part.exists()
 

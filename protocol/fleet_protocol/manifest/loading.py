@@ -50,6 +50,8 @@ class Manifest:
     name: str
     hosts: Mapping[str, HostPolicy]
     jobs: tuple[JobSpec, ...]
+    contents: Contents
+    """What its data sets and sources are, by path as written."""
 
 
 def find_manifest(explicit: Path | None = None) -> Path:
@@ -148,7 +150,7 @@ def parse(
         problems += [*too_many, *checks.same_id(jobs)]
     if problems or document is None:
         raise _all(file, text, problems)
-    return Manifest(name=document.name, hosts=document.hosts, jobs=tuple(job for _, job in jobs))
+    return Manifest(document.name, document.hosts, tuple(job for _, job in jobs), contents or {})
 
 
 def _raw(text: str, file: str) -> Mapping[str, object]:

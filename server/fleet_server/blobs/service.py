@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from fleet_protocol.archive import content_size, stream_content
 from fleet_protocol.ids import Sha256
 from fleet_protocol.prune import Unused
 from fleet_protocol.workers import UploadAnswer
@@ -37,6 +38,11 @@ class Blobs:
             if size is not None:
                 await self.database.writer.run(lambda tx: queries.save(tx, sha256, size))
         return answer
+
+    async def add(self, sha256: Sha256, path: Path) -> None:
+        """Store a file or a folder of this machine. OSError, NotArchived; DigestMismatch where it changed."""
+        size = await asyncio.to_thread(content_size, path)
+        await self.upload(sha256, Part(0, size, size), stream_content(path))
 
     async def state(self, sha256: Sha256) -> tuple[int, bool]:
         """How many bytes are here, and whether they are the whole blob."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from fleet_protocol.ids import JobId
+from fleet_protocol.ids import JobId, Sha256
 from fleet_protocol.jobs import JobSpec
 from fleet_protocol.plan import Category, PlanEntry
 from fleet_protocol.states import JobStatus
@@ -31,6 +31,8 @@ class Decision:
     entries: tuple[PlanEntry, ...]
     new: tuple[Job, ...]
     changes: tuple[Change, ...]
+    blobs: frozenset[Sha256]
+    """What the jobs are made of that are not trained yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,23 @@ def decide(
     entries = [_entry(job, known.get(job.spec.job_id), replaced, offers) for job in jobs]
     taken = {entry.replaces for entry in entries}
     return Decision(
-        (*entries, *_removed(job for job in gone if job.job_id not in taken)), new, tuple(changes)
+        (*entries, *_removed(job for job in gone if job.job_id not in taken)),
+        new,
+        tuple(changes),
+        frozenset(
+            sha256
+            for job, entry in zip(jobs, entries, strict=True)
+            if entry.category is not Category.TRAINED
+            for sha256 in _made_of(job.spec)
+        ),
     )
+
+
+def _made_of(spec: JobSpec) -> Iterator[Sha256]:
+    if spec.dataset is not None:
+        yield spec.dataset.sha256
+    if spec.program is not None and spec.program.source is not None:
+        yield spec.program.source
 
 
 def _wanted(spec: JobSpec, kinds: dict[Demand, Kind], offers: Sequence[Offer]) -> Wanted:

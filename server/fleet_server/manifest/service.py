@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
+from fleet_protocol.archive import NotArchived
 from fleet_protocol.errors import ProblemItem
+from fleet_protocol.ids import Sha256
 from fleet_protocol.manifest import HostPolicy, Manifest, ManifestError, load, parse, read_text
 from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
+from fleet_server.blobs.service import Blobs
 from fleet_server.database import Database, Transaction
-from fleet_server.errors import InvalidManifest, NoManifest
+from fleet_server.errors import BlobMissing, DigestMismatch, InvalidManifest, NoManifest
 from fleet_server.jobs.queries import all_jobs
 from fleet_server.jobs.record import add_jobs, apply_all
 from fleet_server.manifest.plan import Decision, decide
@@ -29,6 +33,8 @@ class Source:
     manifest: Manifest
     toml: str
     file: str
+    folder: Path | None = None
+    """Where what it names is, if that is on this machine."""
 
     @property
     def digest(self) -> str:
@@ -40,6 +46,7 @@ class Manifests:
     database: Database
     roster: Roster
     matching: MatchingLoop
+    blobs: Blobs
     own_file: Path | None
     fleet: str = "training-fleet"
 
@@ -52,22 +59,39 @@ class Manifests:
 
     async def plan(self, request: ReloadRequest) -> Plan:
         """What `reload` would do; writes nothing."""
-        return await self._plan(await self._source(request))
-
-    async def _plan(self, source: Source) -> Plan:
+        source = await self._source(request)
         async with self.database.read() as connection:
             decision, same = await connection.run_sync(lambda sync: self._decide(sync, source))
         return _plan(source, decision, same)
 
     async def reload(self, request: ReloadRequest, actor: str) -> Plan:
-        """Apply a manifest: all of it or, when it has a problem, nothing. An unchanged one writes nothing."""
+        """Apply a manifest: all of it or, when it has a problem, nothing. An unchanged one writes nothing.
+
+        BlobMissing where jobs would wait for data that nobody could fetch.
+        """
         source = await self._source(request)
-        plan = await self._plan(source)
+        async with self.database.read() as connection:
+            decision, same = await connection.run_sync(lambda sync: self._decide(sync, source))
+            missing = await connection.run_sync(lambda sync: self.blobs.missing(sync, decision.blobs))
+        if missing:
+            await self._take_in(source, missing)
+        plan = _plan(source, decision, same)
         if plan.changed:
             plan = await self.database.writer.run(lambda tx: self._apply(tx, source, actor))
             self._take_up(source.manifest.name, dict(source.manifest.hosts))
             self.matching.wake()  # policies may have changed without a job changing
         return plan
+
+    async def _take_in(self, source: Source, missing: Set[Sha256]) -> None:
+        """From this machine's disk; BlobMissing where the manifest came from another."""
+        if source.folder is None:
+            raise _lacking(source, missing)
+        for path, sha256 in source.manifest.contents.items():
+            if sha256 in missing:
+                try:
+                    await self.blobs.add(sha256, source.folder / path)
+                except (OSError, NotArchived, DigestMismatch) as error:
+                    raise BlobMissing(f"{path} could not be stored: {error}; try again.") from None
 
     async def current(self) -> CurrentManifest:
         async with self.database.read() as connection:
@@ -88,7 +112,7 @@ class Manifests:
             if self.own_file is None:
                 raise NoManifest
             text = read_text(self.own_file)
-            return Source(load(self.own_file, text), text, str(self.own_file))
+            return Source(load(self.own_file, text), text, str(self.own_file), self.own_file.parent)
         except ManifestError as error:
             items = tuple(
                 ProblemItem(message=p.message, key=p.key, file=p.file, line=p.line)
@@ -108,6 +132,8 @@ class Manifests:
 
     def _apply(self, tx: Transaction, source: Source, actor: str) -> Plan:
         decision, same = self._decide(tx.connection, source)
+        if missing := self.blobs.missing(tx.connection, decision.blobs):
+            raise _lacking(source, missing)
         add_jobs(tx, decision.new, actor)
         if decision.changes:
             apply_all(tx, decision.changes, actor)
@@ -136,6 +162,15 @@ def current_row(connection: Connection) -> RowMapping | None:
     """The manifest applied last."""
     statement = select(manifests).order_by(manifests.c.manifest.desc()).limit(1)
     return connection.execute(statement).mappings().one_or_none()
+
+
+def _lacking(source: Source, missing: Set[Sha256]) -> BlobMissing:
+    paths = {path: sha256 for path, sha256 in source.manifest.contents.items() if sha256 in missing}
+    return BlobMissing(
+        f"{len(missing)} of the data sets and sources that jobs need are not here; nothing was changed.",
+        items=tuple(ProblemItem(key=sha256, message=path) for path, sha256 in sorted(paths.items())),
+        next_command="fleet reload FILE",
+    )
 
 
 def _plan(source: Source, decision: Decision, same: bool) -> Plan:
