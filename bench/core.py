@@ -7,28 +7,19 @@ python3 run.py bench core --quick              all of them, small: whether it wo
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
-from itertools import count
-from pathlib import Path
 from statistics import median
-from typing import Any
 
-import psutil
 from sqlalchemy import create_engine, text
-from tests import postgres
 
 from bench.figure import Figure
 from bench.rig import bare
 from bench.rig.caller import OFFER, Caller, Worker, timed
-from bench.rig.demo import ROOT
-from bench.rig.programs import HEAD, Fleet, grid, running
+from bench.rig.place import Parts, Place, chosen, load
+from bench.rig.programs import HEAD, Fleet, cpu_seconds, grid, running
 from fleet_protocol.capability import Capability, Gpu
 from fleet_protocol.manifest import parse
 
@@ -37,43 +28,8 @@ CLAIMS = {1: 300, 32: 2000, 200: 3000}
 ENGINES = ("sqlite", "postgres")
 
 
-@dataclass(slots=True)
-class Place:
-    """Where a run keeps its things, and how large it is."""
-
-    folder: Path
-    stack: ExitStack
-    quick: bool
-    _postgres: list[postgres.Postgres] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=count)
-
-    def new(self) -> Path:
-        return self.folder / str(next(self._numbers))
-
-    @contextmanager
-    def database(self, engine: str) -> Iterator[str | None]:
-        """The URL of a new database; None for SQLite in the data folder."""
-        if engine == "sqlite":
-            yield None
-            return
-        if not self._postgres:
-            self._postgres.append(self.stack.enter_context(postgres.server(durable=True)))
-        with self._postgres[0].database() as url:
-            yield url
-
-    @contextmanager
-    def fleet(self, manifest: str, engine: str = "sqlite") -> Iterator[Fleet]:
-        with self.database(engine) as url, running(self.new(), manifest=manifest, database=url) as fleet:
-            yield fleet
-
-
 def measure(*options: str) -> Iterator[Figure]:
-    only = options[options.index("--only") + 1].split(",") if "--only" in options else [""]
-    with tempfile.TemporaryDirectory(prefix="fleet-bench-") as folder, ExitStack() as stack:
-        place = Place(Path(folder), stack, "--quick" in options)
-        for name, part in PARTS.items():
-            if any(name.startswith(wanted) for wanted in only):
-                yield from part(place, name)
+    return chosen(PARTS, *options)
 
 
 def claims(engine: str, workers: int, place: Place, name: str) -> Iterator[Figure]:
@@ -91,21 +47,15 @@ def claims(engine: str, workers: int, place: Place, name: str) -> Iterator[Figur
 def _claims(place: Place, engine: str, workers: int, number: int) -> dict[str, float]:
     manifest = grid(number)
     with place.database(engine) as url, running(place.new(), manifest=manifest, database=url) as fleet:
-        before = _cpu_seconds(fleet)
-        told = _load("load", fleet.url, fleet.token("agent"), workers, number)
-        told["cpu_ms"] = 1000 * (_cpu_seconds(fleet) - before) / number
+        before = cpu_seconds(fleet.server.pid)
+        told = load("load", fleet.url, fleet.token("agent"), workers, number)
+        told["cpu_ms"] = 1000 * (cpu_seconds(fleet.server.pid) - before) / number
         batch = number / _commits(bare.settings(fleet.folder / "server", None, url).url)
         file = fleet.folder / "manifest.toml"
     with place.database(engine) as one, place.database(engine) as other:
         recorded, played = (bare.settings(place.new(), file, url) for url in (one, other))
         limit = bare.claims_per_second(recorded, played, number, max(1, round(batch)))
     return {**told, "batch": batch, "bare": limit}
-
-
-def _cpu_seconds(fleet: Fleet) -> float:
-    """Moves less than the rate does when the machine is shared."""
-    times = psutil.Process(fleet.server.pid).cpu_times()
-    return float(times.user + times.system)
 
 
 def _commits(url: str) -> int:
@@ -159,7 +109,7 @@ def planning(place: Place, name: str) -> Iterator[Figure]:
 
 def locks(engine: str, place: Place, name: str) -> Iterator[Figure]:
     with place.fleet(grid(1000 if place.quick else 10_000), engine) as fleet:
-        told = _load("pattern", fleet.url, str(fleet.tokens), 3 if place.quick else 60)
+        told = load("pattern", fleet.url, str(fleet.tokens), 3 if place.quick else 60)
     if told["first"]:
         print(told["first"], file=sys.stderr)
     yield Figure(name, told["wrong"], f"of {told['calls']} calls, {told['events']} events seen")
@@ -193,20 +143,13 @@ def _workers(fleet: Fleet, number: int) -> None:
 def beating(place: Place, name: str) -> Iterator[Figure]:
     workers, seconds = (50, 2) if place.quick else (1000, 30)
     with place.fleet(grid(2000)) as fleet:
-        told = _load("beats", fleet.url, fleet.token("agent"), workers, seconds)
+        told = load("beats", fleet.url, fleet.token("agent"), workers, seconds)
     yield Figure(name, told["p99_ms"], "ms")
     yield Figure("heartbeat_median_ms", told["median_ms"], "ms")
     yield Figure("heartbeat_beside_claims", told["claims_per_second"], "1/s")
 
 
-def _load(module: str, *arguments: object) -> dict[str, Any]:
-    """Load comes from a process of its own, which tells what it saw as one JSON object."""
-    command = [sys.executable, "-m", f"bench.rig.{module}", *map(str, arguments)]
-    told: dict[str, Any] = json.loads(subprocess.check_output(command, cwd=ROOT))
-    return told
-
-
-PARTS: dict[str, Callable[[Place, str], Iterator[Figure]]] = {
+PARTS: Parts = {
     **{
         f"claims_{engine}_{workers}": partial(claims, engine, workers)
         for engine in ENGINES

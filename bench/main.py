@@ -13,20 +13,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median, quantiles
-
-import psutil
 
 from bench.figure import Figure
+from bench.rig import dispatch
 from bench.rig.commits import commits_per_second
 from bench.rig.demo import ROOT, demo
-from bench.rig.dispatch import dispatches, interpreter, spawns
-from bench.rig.programs import running, tables
+from bench.rig.programs import rss_mib, running, tables
 
 DISPATCHES = 50
 WORKERS, CLAIMS = 32, 1500
 REST_SECONDS = 5.0
-MIB = 2**20
 
 
 def measure(*options: str) -> Iterator[Figure]:
@@ -39,16 +35,13 @@ def measure(*options: str) -> Iterator[Figure]:
 
 
 def resting_and_dispatching(folder: Path) -> Iterator[Figure]:
-    script = interpreter(folder)
+    script = dispatch.interpreter(folder)
     with running(folder / "dispatch", manifest=tables(1)) as fleet:
         agent = fleet.agent("bench", str(script))
         time.sleep(REST_SECONDS)
-        yield Figure("server_rss_mib", _rss_mib(fleet.server.pid), "MiB")
-        yield Figure("agent_rss_mib", _rss_mib(agent.pid), "MiB")
-        took = dispatches(fleet, folder, DISPATCHES)
-        limit = spawns(folder, script, DISPATCHES)
-    yield Figure("dispatch_ms", median(took), "ms", Figure("starting two processes", median(limit), "ms"))
-    yield Figure("dispatch_p95_ms", _p95(took), "ms", Figure("starting two processes", _p95(limit), "ms"))
+        yield Figure("server_rss_mib", rss_mib(fleet.server.pid), "MiB")
+        yield Figure("agent_rss_mib", rss_mib(agent.pid), "MiB")
+        yield from dispatch.figures(fleet, folder, script, DISPATCHES)
 
 
 def claiming(folder: Path) -> Iterator[Figure]:
@@ -57,7 +50,7 @@ def claiming(folder: Path) -> Iterator[Figure]:
         token = http.headers["Authorization"].removeprefix("Bearer ")
         load = [sys.executable, "-m", "bench.rig.load", fleet.url, token, str(WORKERS), str(CLAIMS)]
         told = json.loads(subprocess.check_output(load, cwd=ROOT))
-        loaded = _rss_mib(fleet.server.pid)
+        loaded = rss_mib(fleet.server.pid)
     limit = Figure("one claim a commit, sqlite3 alone", commits_per_second(folder, CLAIMS), "1/s")
     yield Figure(f"claims_sqlite_{WORKERS}", told["per_second"], "1/s", limit)
     yield Figure(f"claims_sqlite_{WORKERS}_median_ms", told["median_ms"], "ms")
@@ -69,11 +62,3 @@ def from_nothing(folder: Path) -> Iterator[Figure]:
     yield Figure("demo_install_s", took.install_seconds, "s")
     limit = Figure("the busier agent's training", took.training_seconds, "s")
     yield Figure("demo_run_s", took.run_seconds, "s", limit)
-
-
-def _rss_mib(pid: int) -> float:
-    return float(psutil.Process(pid).memory_info().rss / MIB)
-
-
-def _p95(values: list[float]) -> float:
-    return quantiles(values, n=20)[-1]

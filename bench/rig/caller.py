@@ -60,20 +60,20 @@ class Worker:
     """A worker as its calls; several may share one connection."""
 
     def __init__(self, caller: Caller, name: str, offer: Capability = OFFER) -> None:
-        self._caller, self._id = caller, new_worker_id()
+        self._caller, self.id = caller, new_worker_id()
         hello = HelloRequest(
-            worker=self._id, name=name, protocol=PROTOCOL, version="0", incarnation=str(uuid4()), capability=offer
+            worker=self.id, name=name, protocol=PROTOCOL, version="0", incarnation=str(uuid4()), capability=offer
         )  # fmt: skip
         caller.done("POST", "/v1/worker/hello", hello.model_dump_json().encode())
 
     def claim(self, wait: float = 0) -> Any:
         """Job and attempt, or None when there is nothing."""
-        return self._caller.post("/v1/job/claim", worker=self._id, claim_id=str(uuid4()), wait=wait)
+        return self._caller.post("/v1/job/claim", worker=self.id, claim_id=str(uuid4()), wait=wait)
 
     def tell(self, claimed: Any, what: str, **more: object) -> Any:
         """`start`, `heartbeat`, `complete`, `fail` or `release` about what was claimed."""
         path = f"/v1/job/{claimed['job']['job_id']}/{what}"
-        return self._caller.post(path, worker=self._id, attempt=claimed["attempt"], **more)
+        return self._caller.post(path, worker=self.id, attempt=claimed["attempt"], **more)
 
 
 def percentile(seconds: Sequence[float], share: float) -> float:

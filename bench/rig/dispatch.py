@@ -6,9 +6,12 @@ import json
 import shlex
 import subprocess
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from statistics import median, quantiles
 
+from bench.figure import Figure
 from bench.rig.programs import Fleet, wait_for
 
 QUIET_SECONDS = 0.25  # until the agent waits at the coordinator again: the fleet is to be idle
@@ -55,6 +58,18 @@ def dispatches(fleet: Fleet, folder: Path, count: int) -> list[float]:
             wait_for(partial(_more_than, number, folder), "the trainer to start")
             took.append(1000 * (times(folder)[number] - began))
     return took[1:]  # the first one also warms everything up
+
+
+def figures(fleet: Fleet, folder: Path, script: Path, count: int) -> Iterator[Figure]:
+    took = dispatches(fleet, folder, count)
+    limit = spawns(folder, script, count)
+    bare = "starting two processes"
+    yield Figure("dispatch_ms", median(took), "ms", Figure(bare, median(limit), "ms"))
+    yield Figure("dispatch_p95_ms", _p95(took), "ms", Figure(bare, _p95(limit), "ms"))
+
+
+def _p95(values: list[float]) -> float:
+    return quantiles(values, n=20)[-1]
 
 
 def spawns(folder: Path, script: Path, count: int) -> list[float]:

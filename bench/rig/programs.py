@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 
 from fleet_protocol.local import Role
 
@@ -43,14 +44,14 @@ class Fleet:
         headers = {"Authorization": f"Bearer {self.token(role)}"}
         return httpx.Client(base_url=self.url, headers=headers, trust_env=False, timeout=60)
 
-    def agent(self, name: str, python: str) -> subprocess.Popen[bytes]:
+    def agent(self, name: str, python: str, *options: str) -> subprocess.Popen[bytes]:
         """An agent that has registered."""
         data = self.folder / "data"  # looks like some, or no model would be offered
         data.mkdir(exist_ok=True)
         for file in ("data.parquet", "dataset.json"):
             (data / file).touch()
         own = ["--server", self.url, "--name", name, "--state", str(self.folder / name), "--python", python]
-        own += ["--data", str(data)]
+        own += ["--data", str(data), *options]
         agent = self._start(["fleet_agent", "run", *own], subprocess.DEVNULL)
         with self.client("viewer") as http:
             wait_for(lambda: name in http.get("/v1/workers").text, f"{name} to register")
@@ -79,6 +80,16 @@ class Fleet:
             )
         self.programs.append(program)
         return program
+
+
+def rss_mib(pid: int) -> float:
+    return float(psutil.Process(pid).memory_info().rss / 2**20)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Moves less than any rate does when the machine is shared."""
+    times = psutil.Process(pid).cpu_times()
+    return float(round(times.user + times.system, 2))
 
 
 def environment() -> dict[str, str]:
@@ -117,9 +128,11 @@ def running(folder: Path, *, manifest: str, database: str | None = None) -> Iter
                 program.stdout.close()
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + START_SECONDS
+def wait_for(
+    condition: Callable[[], object], what: str, most: float = START_SECONDS, look: float = LOOK_SECONDS
+) -> None:
+    end = time.monotonic() + most
     while not condition():
         if time.monotonic() > end:
-            raise RuntimeError(f"waited {START_SECONDS:g} s in vain for {what}")
-        time.sleep(LOOK_SECONDS)
+            raise RuntimeError(f"waited {most:g} s in vain for {what}")
+        time.sleep(look)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from bench import core
+from bench import core, logs
 from bench.rig.commits import commits_per_second
 from bench.rig.demo import ROOT
 from bench.rig.dispatch import dispatches, interpreter
@@ -46,6 +46,16 @@ PARTS = (
     "explain",
     "heartbeat",
 )
+
+
+LOG_PARTS = ("log_ingest_1", "line_to_viewer", "stalled_viewer", "upload", "agent_idle", "dispatch")
+
+
+@pytest.mark.parametrize("part", LOG_PARTS)
+def test_logs_and_agents_are_measured(part):
+    figures = list(logs.measure("--quick", "--only", part))
+    assert figures
+    assert all(figure.value >= 0 for figure in figures)
 
 
 @pytest.mark.parametrize("part", PARTS)
