@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Coroutine
 
 import structlog
 
 from fleet_agent.claims import Claims, Slots
 from fleet_agent.environment import choose_devices
-from fleet_agent.errors import AgentError
+from fleet_agent.errors import AgentError, CopiedFolder
 from fleet_agent.gauges import Meter
-from fleet_agent.hardware import boot_id, detect
+from fleet_agent.hardware import boot_id
 from fleet_agent.heartbeat import Pace
-from fleet_agent.limits import Clock, since_boot
+from fleet_agent.limits import Clock, notice_sleep, since_boot
 from fleet_agent.log_stream import LogStream
 from fleet_agent.process import REAL, Processes
 from fleet_agent.runner import AttemptRun, Surroundings
@@ -27,7 +24,6 @@ from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.capability import Capability
 from fleet_protocol.errors import Code
 from fleet_protocol.ids import AttemptId
-from fleet_protocol.local import find_token
 from fleet_protocol.logs import StreamHello
 from fleet_protocol.states import ReleaseReason, Verdict
 from fleet_protocol.version import PROTOCOL, program_version
@@ -58,9 +54,14 @@ class Agent:
         self._boot_id = boot_id()
         self._pace = Pace(progress_seconds=timing.progress)
         self._timing = timing
-        self._slots = Slots(settings.max_jobs)
-        self._draining = asyncio.Event()
-        self._patience: asyncio.Timeout | None = None
+        self._slots = Slots(capability.max_jobs)
+        self._clock = clock
+        self._ending = asyncio.Event()
+        self.is_succeeded = False
+        """Another program takes this one's place: everything stays as it is."""
+        self._is_hurried = False
+        self._patience = asyncio.Event()
+        """Set when nobody waits any longer for last words."""
         self._streaming: list[asyncio.Task[None]] = []
         """The log stream, once the coordinator knows us."""
         self._runs: dict[AttemptId, AttemptRun] = {}
@@ -99,28 +100,47 @@ class Agent:
             clock=clock,
         )
 
-    async def run(self) -> None:
-        """Until drained. AgentError when the coordinator will never have us as we are."""
+    async def run(self) -> bool:
+        """Until drained, or until another program is to take this one's place with all trainers: True then.
+
+        AgentError when the coordinator will never have us as we are.
+        """
         async with asyncio.TaskGroup() as group:
             self._group = group
             watching = group.create_task(self._spools.run())
-            for folder in self._state.attempts():
-                log.info(f"taking up {folder.job.name}", action="attempt_adopted", attempt=folder.attempt)
-                self._launch(folder, begin=False)
-            working = group.create_task(self._work())
-            await self._draining.wait()
-            working.cancel()
-            await asyncio.wait([working])
-            await self._wind_down()
+            loops = [group.create_task(self._work())]
+            loops.append(group.create_task(notice_sleep(self._clock, self._on_wake)))
+            await self._ending.wait()
+            for task in loops:
+                task.cancel()
+            await asyncio.wait(loops)
+            if not self.is_succeeded:
+                await self._wind_down()
             for task in (watching, *self._streaming, *self._tasks.values()):
                 task.cancel()
+        return self.is_succeeded
 
     async def _work(self) -> None:
+        self._take_up()
         await self._introduce()
+        self._state.settle()
+        for run in self._runs.values():
+            self._drive(run)
         self._streaming.append(self._group.create_task(self._stream.run()))
         measuring = self._meter.run(lambda: bool(self._runs), self._stream.say)
         self._streaming.append(self._group.create_task(measuring))
         await self._claims.run()
+
+    def _take_up(self) -> None:
+        """What is on disk. A trainer that lives is watched at once, whoever the coordinator says that we are.
+
+        The rest waits until we are known: an attempt in a copied folder is somebody else's, who may still train it.
+        """
+        for folder in self._state.attempts():
+            log.info(f"taking up {folder.job.name}", action="attempt_adopted", attempt=folder.attempt)
+            run = self._add(folder, begin=False)
+            if run.is_training:
+                self._drive(run)
 
     # Starting and ending
 
@@ -133,15 +153,19 @@ class Agent:
         log.info(
             f"claimed {answer.job.name}", action="job_claimed", job=answer.job.job_id, attempt=answer.attempt
         )
-        self._launch(folder, begin=not self._draining.is_set())
+        self._drive(self._add(folder, begin=not self._ending.is_set()))
 
-    def _launch(self, folder: AttemptFolder, *, begin: bool) -> None:
+    def _add(self, folder: AttemptFolder, *, begin: bool) -> AttemptRun:
         self._slots.take()
         run = AttemptRun(folder, self._around, begin=begin, on_reported=self._slots.give)
         self._runs[folder.attempt] = run
-        self._tasks[folder.attempt] = self._group.create_task(self._drive(run))
+        return run
 
-    async def _drive(self, run: AttemptRun) -> None:
+    def _drive(self, run: AttemptRun) -> None:
+        if run.folder.attempt not in self._tasks:
+            self._tasks[run.folder.attempt] = self._group.create_task(self._driven(run))
+
+    async def _driven(self, run: AttemptRun) -> None:
         try:
             await run.run()
         finally:
@@ -150,15 +174,30 @@ class Agent:
 
     def on_signal(self) -> None:
         """First: drain. Again: end the trainers now, and wait for nobody."""
-        if not self._draining.is_set():
+        if not self._ending.is_set():
             log.info("draining: no new jobs, trainers are asked to stop", action="draining")
-            self._draining.set()
+            self._ending.set()
             return
         log.warning("ending now", action="ending_now")
         for run in self._runs.values():
             run.hurry()
-        if self._patience is not None:
-            self._patience.reschedule(asyncio.get_running_loop().time())
+        self._is_hurried = True
+        self._patience.set()
+
+    def on_succession(self) -> None:
+        """Leave everything as it is to another program, unless this one is told to drain already."""
+        if not self._ending.is_set():
+            log.info("starting anew; trainers go on", action="starting_anew")
+            self.is_succeeded = True
+            self._ending.set()
+
+    def _on_wake(self, seconds: float) -> None:
+        """Leases first: another worker may train by now what was trained here."""
+        log.info(f"the machine slept for {seconds:.0f} s", action="woke_up", seconds=round(seconds))
+        for run in self._runs.values():
+            run.look()
+        self._uplink.wake()
+        self._pace.wake_all()
 
     async def _wind_down(self) -> None:
         """End every trainer, then hand in what can be; the rest waits in the state folder."""
@@ -169,30 +208,46 @@ class Agent:
         for run in runs:
             await run.trainer_gone.wait()
         if self._tasks:
-            await self._patiently(asyncio.wait(list(self._tasks.values())))
-        if self._tasks:
+            await self._patiently(self._handed_in())
+        if self._runs:
             log.warning(
-                f"{len(self._tasks)} attempt(s) stay in {self._state.root}; the next start hands them in",
+                f"{len(self._runs)} attempt(s) stay in {self._state.root}; the next start hands them in",
                 action="results_kept",
             )
 
-    async def _patiently(self, last_words: Awaitable[object]) -> None:
-        """Only so long, and no longer once we are told a second time."""
-        try:
-            async with asyncio.timeout(self._timing.farewell) as self._patience:
-                await last_words
-        except TimeoutError:
-            pass
-        finally:
-            self._patience = None
+    async def _handed_in(self) -> None:
+        await asyncio.wait(list(self._tasks.values()))
+
+    async def _patiently(self, last_words: Coroutine[None, None, None]) -> None:
+        """For as long as an upload moves, and `farewell` seconds more; no longer once we are told a second time."""
+        loop, self._patience = asyncio.get_running_loop(), asyncio.Event()
+        began, left = loop.time(), self._timing.farewell
+        waits = [self._group.create_task(last_words), self._group.create_task(self._until_impatient())]
+        while left > 0:
+            done, _ = await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                break
+            last = began if self._is_hurried else max(began, self._uplink.moved)
+            left = last + self._timing.farewell - loop.time()
+        for task in waits:
+            task.cancel()
+        await asyncio.wait(waits)
+
+    async def _until_impatient(self) -> None:
+        await self._patience.wait()
 
     # The coordinator's words
 
     async def _introduce(self) -> None:
         """Say hello until it is heard. AgentError when it never will be."""
+        until = asyncio.get_running_loop().time() + self._timing.twin_patience
         try:
-            answer = await self._uplink.persist("register", self._hello, self._may_register_later)
+            answer = await self._uplink.persist(
+                "register", self._hello, lambda error: self._may_register_later(error, until)
+            )
         except Refused as refusal:
+            if refusal.problem.code == Code.DUPLICATE_IDENTITY and self._is_copy:
+                raise CopiedFolder(f"{self._state.root} is a copy of a folder in use") from None
             further = f" ({refusal.problem.next})" if refusal.problem.next else ""
             raise AgentError(
                 f"The coordinator at {self._uplink.server} refuses this agent: {refusal}{further}"
@@ -219,14 +274,25 @@ class Agent:
                     for attempt, run in self._runs.items()
                     if not run.folder.is_reported
                 ),
+                moved=self._is_copy,
             )
         )
 
-    def _may_register_later(self, error: Unreachable | Refused) -> bool:
-        """A taken name gets free, a token gets mended; but at the start somebody is there to read what is wrong."""
+    @property
+    def _is_copy(self) -> bool:
+        """It may be one: nothing that was begun in this folder lives here."""
+        return self._state.moved and not any(run.is_training for run in self._runs.values())
+
+    def _may_register_later(self, error: Unreachable | Refused, twin_until: float) -> bool:
+        """A taken name gets free, a token gets mended; but at the start somebody is there to read what is wrong.
+
+        A machine that restarted within a minute meets itself, as long as that minute lasts.
+        """
         if isinstance(error, Refused):
             if error.problem.code == Code.NAME_TAKEN:
                 return True
+            if error.problem.code == Code.DUPLICATE_IDENTITY:
+                return not self._is_copy and asyncio.get_running_loop().time() < twin_until
             if error.problem.status in (401, 403) and not self._streaming:
                 return False
         return is_recoverable(error)
@@ -234,51 +300,3 @@ class Agent:
     def _on_stop(self, attempt: AttemptId, why: str) -> None:
         if run := self._runs.get(attempt):
             run.stop_as_told(why)
-
-
-async def run_agent(settings: Settings, timing: Timing) -> None:
-    """Run until a signal drains it. AgentError says what is wrong with the settings or the coordinator."""
-    if sys.platform == "win32":
-        raise AgentError(
-            "This version of fleet-agent cannot run jobs on Windows yet; run it on Linux or macOS."
-        )
-    state = StateFolder(settings.state)
-    uplink = Uplink(
-        settings.server, lambda: find_token(settings.server, "agent"), retry_ceiling=timing.retry_ceiling
-    )
-    try:
-        findings = await detect(settings)
-        for complaint in findings.complaints:
-            log.warning(complaint, action="complaint")
-        agent = Agent(settings, timing, state=state, uplink=uplink, capability=findings.capability)
-        with _signals(agent.on_signal):
-            await agent.run()
-    except ExceptionGroup as errors:
-        raise _cause(errors) from errors
-    finally:
-        await uplink.close()
-        state.close()
-
-
-def _cause(error: Exception) -> Exception:
-    """The refusal in a group of failures, else its first failure."""
-    if not isinstance(error, ExceptionGroup):
-        return error
-    return _cause((error.subgroup(AgentError) or error).exceptions[0])
-
-
-@contextlib.contextmanager
-def _signals(handler: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C call `handler` inside the loop."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    if sys.platform == "win32":
-        for number in numbers:
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(handler))
-        yield
-        return
-    for number in numbers:
-        loop.add_signal_handler(number, handler)
-    yield
-    for number in numbers:
-        loop.remove_signal_handler(number)

@@ -11,8 +11,8 @@ from typing import Annotated, get_type_hints
 import structlog
 import typer
 
-from fleet_agent.agent import run_agent
 from fleet_agent.console import speak_to_stderr
+from fleet_agent.daemon import run_agent, start_anew
 from fleet_agent.doctor import diagnose
 from fleet_agent.errors import AgentError
 from fleet_agent.settings import Settings, Timing
@@ -76,12 +76,14 @@ def run(settings: Settings) -> None:
     """Claim jobs, train them, and hand in what comes of it, until told to stop."""
     speak_to_stderr()
     try:
-        asyncio.run(run_agent(settings, Timing()))
+        is_succeeded = asyncio.run(run_agent(settings, Timing()))
     except AgentError:
         raise
     except Exception as error:  # noqa: BLE001 - outermost: trainers live on, and a restart takes them up again
         structlog.get_logger().error("the agent failed", action="agent_failed", exc_info=error)
         raise AgentError("this is a defect of fleet-agent; start it again, running jobs go on.") from None
+    if is_succeeded:
+        start_anew()
 
 
 @command

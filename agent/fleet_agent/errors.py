@@ -9,6 +9,10 @@ class AgentError(Exception):
     exit_code = 1
 
 
+class CopiedFolder(AgentError):
+    """The state folder is a copy, and the agent that it was copied from is live."""
+
+
 class UsageError(AgentError):
     """A flag or an environment variable makes no sense."""
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fleet_agent.environment import account_environment
 from fleet_agent.settings import Settings
-from fleet_protocol.capability import Capability, Gpu
+from fleet_protocol.capability import MOST_JOBS, Capability, Gpu
 
 GIB = 2**30
 QUICK_SECONDS, TRAINER_SECONDS = 5.0, 60.0
@@ -125,14 +125,15 @@ async def detect(settings: Settings, asking: Asking = ask) -> Findings:
     permitted = settings.permitted
     if _lacking_data(settings.data):  # every model of fleet's reads it: a job would only fail here
         installed = []
+    cores = settings.cores or usable_cores()
     capability = Capability(
         hostname=platform.node()[:300],
         os=f"{platform.system()} {platform.release()} {platform.machine()}"[:300],
-        cores=settings.cores or usable_cores(),
+        cores=cores,
         ram_gib=settings.ram_gib if settings.ram_gib is not None else round(usable_bytes() / GIB, 2),
         gpus=gpus,
         models=tuple(model for model in installed if permitted is None or model in permitted),
-        max_jobs=settings.max_jobs,
+        max_jobs=settings.max_jobs or min(cores, MOST_JOBS),
         python=facts.python if facts else None,
         torch=facts.torch if facts else None,
         trainer=facts.trainer if facts else None,

@@ -1,15 +1,18 @@
 """How long a trainer may run: its job's timeout and, where the job is exclusive, its lease.
 
 Both are on disk and counted on a clock that goes on while the machine sleeps, so that an agent that takes a trainer
-up knows them, and a machine that wakes up knows that its lease is gone.
+up knows them, and a machine that wakes up knows that its lease is gone. An exclusive trainer's lease is also told to
+its supervisor, on the clock that a shell can read: it ends the trainer where no agent is left to do so.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from fleet_agent.state import AttemptFolder, StopOrder, Times
 from fleet_protocol.states import ReleaseReason
@@ -19,7 +22,10 @@ Clock = Callable[[], float]
 LOOK_SECONDS = 1.0  # at most: a timer stands still while the machine sleeps, so the clock is looked at
 LOOKS_A_LEASE = 50
 MARGIN = 0.1  # of a lease, between the trainer's certain end and the first moment it may begin elsewhere
+UNHEARD_MARGIN = 0.05  # the same where the supervisor has to do it: it looks less often, and gives no grace
 LONGEST_GRACE = 0.2  # of a lease; the rest is for heartbeats that come late
+SLEPT_SECONDS = 5.0  # two clocks that are apart by this much more than before: the machine was suspended
+WAKE_LOOK_SECONDS = 2.0
 
 
 def since_boot() -> float:
@@ -27,6 +33,25 @@ def since_boot() -> float:
     if sys.platform == "win32":
         return time.monotonic()
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def uptime() -> float | None:
+    """The same as a shell can read it; None where it cannot."""
+    try:
+        return float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError):
+        return None
+
+
+async def notice_sleep(clock: Clock, on_wake: Callable[[float], None]) -> None:
+    """Calls `on_wake` with the seconds slept, soon after the machine woke up: no timer runs while it sleeps."""
+    loop = asyncio.get_running_loop()
+    ahead = clock() - loop.time()
+    while True:
+        await asyncio.sleep(WAKE_LOOK_SECONDS)
+        before, ahead = ahead, clock() - loop.time()
+        if ahead - before > SLEPT_SECONDS:
+            on_wake(ahead - before)
 
 
 class Limits:
@@ -54,6 +79,9 @@ class Limits:
         self._times = self._times.model_copy(update={"began": self.clock()})
         if self.exist:
             self._folder.note_times(self._times)
+        if self._job.exclusive:
+            self._folder.prepare_end(self._unheard("ran out while no agent was there to renew it"))
+            self._note_deadline()
 
     def renew(self, sent: float, lease_seconds: float | None = None) -> None:
         """The coordinator answered what was `sent` then; it counts the lease from then or later."""
@@ -63,6 +91,7 @@ class Limits:
         if self._job.exclusive:
             with contextlib.suppress(OSError):  # an older time on disk ends the trainer sooner, not later
                 self._folder.note_times(self._times)
+                self._note_deadline()
 
     def overdue(self) -> StopOrder | None:
         """Why the trainer has to be asked to end now, if it has."""
@@ -72,9 +101,19 @@ class Limits:
             return StopOrder(reason=ReleaseReason.STOPPED, detail=words, is_timeout=True)
         grace = min(self._grace, LONGEST_GRACE * times.lease_seconds)
         if self._job.exclusive and now >= self._lease_end - grace:
-            words = f"exclusive, and its lease of {times.lease_seconds:g} s ran out unheard"
-            return StopOrder(reason=ReleaseReason.STOPPED, detail=words)
+            return self._unheard("ran out unheard")
         return None
+
+    def _unheard(self, how: str) -> StopOrder:
+        words = f"exclusive, and its lease of {self._times.lease_seconds:g} s {how}"
+        return StopOrder(reason=ReleaseReason.STOPPED, detail=words)
+
+    def _note_deadline(self) -> None:
+        """For the supervisor: until when on a shell's clock, and how often to look, in whole seconds."""
+        lease, now = self._times.lease_seconds, uptime()
+        if now is not None:
+            left = self._times.heard + (1 - UNHEARD_MARGIN) * lease - self.clock()
+            self._folder.note_deadline(int(now + left), max(1, int(lease / LOOKS_A_LEASE)))
 
     @property
     def is_out_of_lease(self) -> bool:

@@ -32,6 +32,18 @@ def take(path: Path) -> int | None:
     return handle
 
 
+def inherited(path: Path, handle: int) -> int | None:
+    """`handle`, if that is a lock on `path` which the program before this one left open; kept from children."""
+    try:
+        if not os.path.samestat(os.fstat(handle), path.stat()):
+            return None
+        _take(handle)  # a lock that was held stays held
+    except OSError:
+        return None
+    os.set_inheritable(handle, False)
+    return handle
+
+
 def is_held(path: Path) -> bool:
     """True while any process holds the lock on `path`."""
     if not path.exists():

@@ -2,7 +2,7 @@
 
 The trainer writes straight into its spool file and a shell records its exit status, so neither needs the
 agent: it may die, be upgraded, and find the trainer again. A lock that the whole group inherits shows that it
-lives, which no reused process id can fake.
+lives, which no reused process id can fake. What left the group and the lock is known by its environment.
 """
 
 from __future__ import annotations
@@ -20,13 +20,24 @@ from pathlib import Path
 from fleet_agent import locks
 
 # `trap :` keeps the shell waiting for the trainer through a SIGTERM to the group, and is reset in the trainer.
+# The guard ends a trainer of which nobody renews the `deadline`: its agent is gone, or stands still. It sleeps
+# before it reads, or it would act on a deadline that was renewed meanwhile.
 # `exit.tmp` has its room from the beginning, and is written in place: the disk may be full by then.
+# When memory runs out, the trainer goes before its agent does; where that may not be said, it is left out.
 # The group is killed last, by the shell itself: what the trainer left behind ends with it, agent or no agent.
-SUPERVISOR = (
-    "trap : TERM INT HUP; echo $$ >pid; echo '   ' >exit.tmp; "
-    '(cd work && exec "$@"); status=$?; '
-    "echo $status 1<>exit.tmp && mv exit.tmp exit; kill -KILL 0"
-)
+SUPERVISOR = """
+trap : TERM INT HUP; echo $$ >pid; echo '   ' >exit.tmp
+guard() {
+    trap '' TERM INT HUP; look=1
+    while sleep $look && read -r end look <deadline && read -r now idle </proc/uptime; do
+        [ ${now%.*} -lt $end ] || { [ -e stop.json ] || mv unheard.json stop.json; kill -KILL 0; }
+    done
+}
+if [ -e deadline ]; then guard >/dev/null 2>&1 & fi
+(cd work || exit; { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"); status=$?
+echo $status 1<>exit.tmp && mv exit.tmp exit; kill -KILL 0
+"""
+ENVIRONMENT_BYTES = 256 * 1024
 POLL_SECONDS = 0.2
 STRAGGLER_SECONDS = 2.0
 
@@ -94,17 +105,35 @@ class Trainer:
                 os.killpg(group, number)
 
     async def ended(self) -> None:
-        """Return once the supervisor is gone, and nothing of its group is left."""
+        """Return once the supervisor is gone, and nothing that it started is left."""
         await self._supervisor_gone()
-        if self._child is not None:
-            self._child.wait()
+        self._reap()
         for _ in range(int(STRAGGLER_SECONDS / 0.02)):
-            if not self.is_alive:
+            escaped = self._escaped()
+            if not escaped and not self.is_alive:
                 break
             # Either the shell's own last act is still under way, or the shell was killed before the trainer:
             # nobody can learn that trainer's exit status any more, so it ends here too.
             self.signal(signal.SIGKILL)
+            for process in escaped:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, signal.SIGKILL)
             await asyncio.sleep(0.02)
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.wait()
+        elif (group := self.group) is not None:  # our own child still, if this program took its own place
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(group, os.WNOHANG)
+
+    def _escaped(self) -> list[int]:
+        """Processes of whatever session whose environment names this attempt's job; needs Linux's /proc."""
+        mark = os.fsencode(f"FLEET_JOB_SPEC={self._folder / 'job.json'}") + b"\0"
+        if sys.platform != "linux":
+            return []
+        with os.scandir("/proc") as entries:
+            return [int(e.name) for e in entries if e.name.isdecimal() and mark in _environment(e.name)]
 
     async def _supervisor_gone(self) -> None:
         while self.is_alive:
@@ -122,6 +151,20 @@ class Trainer:
             async with asyncio.timeout(grace):
                 await hurry.wait()
         self.signal(signal.SIGKILL)
+
+
+def _environment(process: str) -> bytes:
+    """What a process began with; empty when it is gone, a zombie or somebody else's."""
+    try:
+        handle = os.open(f"/proc/{process}/environ", os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return os.read(handle, ENVIRONMENT_BYTES)
+    except OSError:
+        return b""
+    finally:
+        os.close(handle)
 
 
 async def _readable(descriptor: int) -> None:

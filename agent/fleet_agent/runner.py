@@ -116,6 +116,13 @@ class AttemptRun:
         """No more grace: SIGKILL."""
         self._hurry.set()
 
+    def look(self) -> None:
+        """End the trainer if its time or its lease is up."""
+        if order := self._limits.overdue():
+            self.stop(order)
+        if self._limits.is_out_of_lease:
+            self.hurry()
+
     async def run(self) -> None:
         """Until the result is reported, its log is sent, and its folder is gone."""
         spool = self._around.spools.follow(self.folder.attempt, self.folder["log"])
@@ -260,10 +267,7 @@ class AttemptRun:
 
     async def _mind_limits(self) -> None:
         while self._limits.exist:
-            if order := self._limits.overdue():
-                self.stop(order)
-            if self._limits.is_out_of_lease:
-                self.hurry()
+            self.look()
             await asyncio.sleep(self._limits.look_seconds)
 
     # Its result

@@ -17,12 +17,22 @@ import typer
 from platformdirs import user_state_path
 
 from fleet_agent.errors import UsageError
+from fleet_protocol.capability import MOST_CORES, MOST_JOBS
 from fleet_protocol.local import is_loopback
 from fleet_protocol.version import DEFAULT_URL
 
 
 def _option(variable: str, text: str) -> object:
     return typer.Option(envvar=variable, help=text, show_envvar=True)
+
+
+def _number_or_auto(text: str) -> int | None:
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter("a number or `auto`") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,15 @@ class Settings:
         str | None,
         _option("FLEET_AGENT_MODELS", "Models permitted here, such as gbt,mlp; default all installed."),
     ] = None
-    max_jobs: Annotated[int, _option("FLEET_AGENT_MAX_JOBS", "Jobs to run at once.")] = 1
+    max_jobs: Annotated[
+        int | None,
+        typer.Option(
+            envvar="FLEET_AGENT_MAX_JOBS",
+            help="Jobs to run at once; `auto`: as many as fit by what they declare, at most one a core.",
+            parser=_number_or_auto,
+            metavar="NUMBER|auto",
+        ),
+    ] = 1
     python: Annotated[str, _option("FLEET_AGENT_PYTHON", "Interpreter that the trainer is installed in.")] = (
         sys.executable
     )
@@ -74,9 +92,9 @@ class Settings:
         _check_url(self.server)
         if not self.name or len(self.name) > 200 or not self.name.isprintable():
             raise UsageError("--name must have 1 to 200 printable characters.")
-        for flag, value in (("cores", self.cores), ("max-jobs", self.max_jobs)):
-            if value is not None and value < 1:
-                raise UsageError(f"--{flag} must be at least 1, not {value}.")
+        for flag, value, most in (("cores", self.cores, MOST_CORES), ("max-jobs", self.max_jobs, MOST_JOBS)):
+            if value is not None and not 1 <= value <= most:
+                raise UsageError(f"--{flag} must be at least 1 and at most {most}, not {value}.")
         for flag, amount in (("grace", self.grace), ("ram-gib", self.ram_gib), ("spool-gib", self.spool_gib)):
             if amount is not None and not 0 < amount < math.inf:  # not a number is neither
                 raise UsageError(f"--{flag} must be a number above 0, not {amount:g}.")
@@ -143,4 +161,6 @@ class Timing:
     progress: float = 2.0
     """New progress is told ahead of the next heartbeat, but not more often than this."""
     farewell: float = 10.0
-    """How long a draining agent tries to hand in results; what is left stays in the state folder."""
+    """How long a draining agent tries to hand in results while no upload moves; what is left stays in its folder."""
+    twin_patience: float = 90.0
+    """How long a worker of the same identity may be this machine's last life, which its coordinator still sees."""

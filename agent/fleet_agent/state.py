@@ -1,17 +1,19 @@
 """What an agent must still know after it was killed: who it is, what it asked for, what runs, what it owes.
 
-STATE/  lock, worker (its UUID), claim (an id sent but not answered yet)
+STATE/  lock, worker (its UUID, and where that was made), claim (an id sent but not answered yet)
   attempts/UUID/  attempt.json, job.json (what the trainer reads), log, lock, pid, exit, work/, output/,
-                  checkpoint/, tmp/, events.jsonl, times.json, stop.json, result.json (owed),
-                  reported (it was taken)
+                  checkpoint/, tmp/, events.jsonl, times.json, deadline and unheard.json (for the supervisor
+                  of an exclusive one), stop.json, result.json (owed), reported (it was taken)
   kept/UUID/      attempts that the coordinator does not know: a result is never thrown away on its word
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ from fleet_protocol.jobs import JobSpec
 from fleet_protocol.states import ReleaseReason
 from fleet_protocol.workers import ClaimAnswer, CompleteRequest, FailRequest, ReleaseRequest
 
+LOCK_VARIABLE = "FLEET_AGENT_LOCK"
+"""Tells the program that takes this one's place which descriptor holds the lock."""
 ROOM_BYTES = 64 * 1024
 """Written with each claim's id: more than a granted job's record and folders take."""
 
@@ -154,9 +158,14 @@ class AttemptFolder:
 
     def note_times(self, times: Times) -> None:
         """Whole whenever it is read, but not synced: a trainer does not outlive its machine either."""
-        draft = self["times.json.tmp"]
-        draft.write_text(times.model_dump_json())
-        draft.replace(self["times.json"])
+        _replace(self["times.json"], times.model_dump_json())
+
+    def prepare_end(self, order: StopOrder) -> None:
+        """What the supervisor makes the stop order, should it have to end the trainer by itself."""
+        self["unheard.json"].write_text(order.model_dump_json())
+
+    def note_deadline(self, uptime: int, look: int) -> None:
+        _replace(self["deadline"], f"{uptime} {look}\n")
 
     def owed(self) -> Outcome | None:
         owed = _read(Owed, self["result.json"])
@@ -185,6 +194,13 @@ class AttemptFolder:
         return self.path.rename(kept / self.path.name)
 
 
+def _replace(path: Path, text: str) -> None:
+    """Whole whenever it is read, though not on disk yet."""
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(text)
+    draft.replace(path)
+
+
 def _read(model: type[AnyModel], path: Path) -> AnyModel | None:
     try:
         return model.model_validate_json(path.read_bytes())
@@ -193,7 +209,11 @@ def _read(model: type[AnyModel], path: Path) -> AnyModel | None:
 
 
 class StateFolder:
-    """The agent's own folder, locked: one agent at a time."""
+    """The agent's own folder, locked: one agent at a time.
+
+    `moved`: it is not where its identity was made, but on another machine or in another folder. It may have been
+    moved, or be a copy of one that is in use; only the coordinator can tell.
+    """
 
     def __init__(self, root: Path) -> None:
         """Create or open it. AgentError when another agent uses it or it cannot be written."""
@@ -203,12 +223,12 @@ class StateFolder:
         try:
             self._attempts.mkdir(parents=True, exist_ok=True, mode=0o700)
             root.chmod(0o700)
-            self._lock = locks.take(root / "lock")
+            self._lock = self._inherited() or locks.take(root / "lock")
             if self._lock is None:
                 raise AgentError(
                     f"Another agent runs on {root}; end it, or give this one its own --state folder."
                 )
-            self.worker = self._identity()
+            self.worker, self.moved = self._identity()
         except OSError as error:
             self.close()
             raise AgentError(
@@ -221,14 +241,48 @@ class StateFolder:
             os.close(self._lock)
             self._lock = None
 
-    def _identity(self) -> WorkerId:
-        path = self.root / "worker"
+    def hand_over(self) -> None:
+        """Leave the lock to the program that takes this one's place: nobody can have it in between."""
+        assert self._lock is not None
+        os.set_inheritable(self._lock, True)
+        os.environ[LOCK_VARIABLE] = str(self._lock)
+        self._lock = None
+
+    def _inherited(self) -> int | None:
+        handle = os.environ.pop(LOCK_VARIABLE, "")
+        return locks.inherited(self.root / "lock", int(handle)) if handle.isdecimal() else None
+
+    def _identity(self) -> tuple[WorkerId, bool]:
         with contextlib.suppress(FileNotFoundError):
-            if known := path.read_text().strip():
-                return WorkerId(known)
-        worker = new_worker_id()
-        write_durably(path, worker + "\n")
+            known, _, made = (self.root / "worker").read_text().strip().partition("\n")
+            if known:
+                return WorkerId(known), made != self._place()
+        return self._settle(new_worker_id()), False
+
+    def settle(self) -> None:
+        """The coordinator knows nobody else of this identity: this is its place from now on."""
+        if self.moved:
+            self._settle(self.worker)
+            self.moved = False
+
+    def become_another(self) -> None:
+        """This is a copy of a folder in use: what is in it is somebody else's, and so is the identity."""
+        for folder in self.attempts():
+            folder.keep()
+        self.settle_claim()
+        self.worker, self.moved = self._settle(new_worker_id()), False
+
+    def _settle(self, worker: WorkerId) -> WorkerId:
+        write_durably(self.root / "worker", f"{worker}\n{self._place()}\n")
         return worker
+
+    def _place(self) -> str:
+        """Tells this folder on this machine from any copy of it."""
+        machine = ""
+        with contextlib.suppress(OSError):
+            machine = Path("/etc/machine-id").read_text().strip()
+        told = f"{machine} {platform.node()} {self.root.stat().st_ino}"
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def pending_claim(self) -> str | None:
         """The id of a claim that may have been granted without our hearing of it."""

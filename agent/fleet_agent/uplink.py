@@ -201,6 +201,11 @@ class Uplink:
             async with asyncio.timeout(seconds):
                 await self._back.wait()
 
+    def wake(self) -> None:
+        """End every pause: whatever failed before may succeed now."""
+        self._back.set()
+        self._back = asyncio.Event()
+
     # One request
 
     async def _post(self, path: str, body: BaseModel, answer: type[AnswerModel]) -> AnswerModel:
@@ -263,8 +268,7 @@ class Uplink:
     def _heard(self) -> None:
         if self.is_away:
             self.is_away = False
-            self._back.set()
-            self._back = asyncio.Event()
+            self.wake()
             log.info("the coordinator is back", action="coordinator_back")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+MOST_CORES, MOST_JOBS = 100_000, 1024
 Text = Annotated[str, StringConstraints(max_length=300)]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
@@ -28,7 +29,7 @@ class Capability(BaseModel):
 
     hostname: Text
     os: Text
-    cores: Annotated[int, Field(ge=1, le=100_000)]
+    cores: Annotated[int, Field(ge=1, le=MOST_CORES)]
     ram_gib: Annotated[float, Field(ge=0)]
     gpus: tuple[Gpu, ...] = ()
     models: tuple[ModelName, ...]
@@ -37,7 +38,7 @@ class Capability(BaseModel):
     """Whether this host runs the manifest's own programs."""
     datasets: bool = False
     """Whether this host fetches the manifest's data sets; otherwise it has its own data only."""
-    max_jobs: Annotated[int, Field(ge=1, le=1024)] = 1
+    max_jobs: Annotated[int, Field(ge=1, le=MOST_JOBS)] = 1
     python: Text | None = None
     torch: Text | None = None
     """torch's version in the trainer's interpreter; None when it is not installed there."""

@@ -61,6 +61,8 @@ class HelloRequest(Request):
     incarnation: WireUuid
     """New at each process start: tells a restarted agent from a copied state folder."""
     boot_id: str | None = None
+    moved: bool = False
+    """Its state folder is not where its identity was made: moved there, or a copy."""
     capability: Capability
     attempts: tuple[LocalAttempt, ...] = ()
     gauges: Gauges | None = None

@@ -77,7 +77,7 @@ class Bench:
         agent = Agent(
             self.settings, self.timing, state=state, uplink=uplink, capability=CAPABILITY, clock=self.clock
         )
-        running = asyncio.create_task(agent.run())
+        self.running = running = asyncio.create_task(agent.run())
         try:
             yield agent
         finally:
@@ -85,10 +85,11 @@ class Bench:
                 running.cancel()
             else:
                 agent.on_signal()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            await asyncio.wait([running])
             await uplink.close()
             state.close()
+            with contextlib.suppress(asyncio.CancelledError):
+                running.result()
 
     def attempts(self) -> list[Path]:
         return list((self.settings.state / "attempts").iterdir())
@@ -97,6 +98,32 @@ class Bench:
 @pytest.fixture
 def bench(coordinator: Coordinator, tmp_path: Path) -> Bench:
     return Bench(coordinator, tmp_path)
+
+
+class Hand:
+    """A clock that is moved by hand, as a machine's goes on while it sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 5000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def hand(bench: Bench) -> Hand:
+    bench.clock = hand = Hand()
+    return hand
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "FLEET_STATE_DIR": str(tmp_path),
+        "FLEET_TOKEN": TOKEN,
+    }
 
 
 def is_running(pid: int) -> bool:

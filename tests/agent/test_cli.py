@@ -17,20 +17,10 @@ from fleet_agent.hardware import DATA_FILES
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.workers import CompleteRequest, HelloRequest, ReleaseRequest
 from tests.agent.conftest import is_running, until
-from tests.agent.coordinator import TOKEN, Coordinator, job_spec
+from tests.agent.coordinator import Coordinator, job_spec
 from tests.agent.test_life import WAITS
 
 AGENT = [sys.executable, "-m", "fleet_agent"]
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        "FLEET_STATE_DIR": str(tmp_path),
-        "FLEET_TOKEN": TOKEN,
-    }
 
 
 @contextmanager
@@ -99,7 +89,7 @@ async def test_two_agents_on_one_folder(
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [(Code.NOT_AUTHENTICATED, 401), (Code.PROTOCOL_TOO_OLD, 426), (Code.DUPLICATE_IDENTITY, 409)],
+    [(Code.NOT_AUTHENTICATED, 401), (Code.PROTOCOL_TOO_OLD, 426)],
 )
 async def test_a_refusal_at_the_start_is_one_sentence_and_exit_one(
     coordinator: Coordinator, environment: dict[str, str], tmp_path: Path, code: Code, status: int

@@ -14,7 +14,7 @@ from fleet_protocol.errors import Code
 from fleet_protocol.ids import AttemptId, new_attempt_id
 from fleet_protocol.states import FailureKind, ReleaseReason, Verdict
 from fleet_protocol.workers import FailRequest, HeartbeatAnswer, ReleaseRequest
-from tests.agent.conftest import Bench, is_running, until
+from tests.agent.conftest import Bench, Hand, is_running, until
 from tests.agent.coordinator import Coordinator, job_spec
 from tests.agent.test_life import TRAINS, WAITS, WAITS_FOR_FILE, has_printed, problem
 
@@ -24,22 +24,6 @@ Script = Callable[[str], str]
 pytestmark = pytest.mark.filterwarnings("ignore:.*Popen.__del__:pytest.PytestUnraisableExceptionWarning")
 
 LEASE = 600.0  # what the coordinator of these tests answers
-
-
-class Hand:
-    """A clock that is moved by hand, as a machine's goes on while it sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 5000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def hand(bench: Bench) -> Hand:
-    bench.clock = hand = Hand()
-    return hand
 
 
 def limits(folder: Path, hand: Hand, grace: float = 30.0, **more: object) -> Limits:

@@ -91,6 +91,113 @@ async def test_an_empty_status_file_is_no_status(tmp_path: Path) -> None:
     assert process.Trainer(tmp_path).exit_status is None
 
 
+async def test_what_hides_in_a_session_of_its_own_is_found_by_its_environment(tmp_path: Path) -> None:
+    """It has left the group, and Python closed the lock that it would have inherited."""
+    hides = (
+        "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+        "print(child.pid, os.getsid(child.pid) == child.pid, flush=True)"
+    )
+    environment = account_environment() | {"FLEET_JOB_SPEC": str(tmp_path / "job.json")}
+    trainer = process.start(
+        tmp_path, [*PYTHON, "import os, signal, subprocess, sys, time\n" + hides], environment
+    )
+    bystander = await asyncio.create_subprocess_exec(
+        "sleep", "1000", env=environment | {"FLEET_JOB_SPEC": "x"}
+    )
+    await trainer.ended()
+    child, is_apart = (tmp_path / "log").read_text().split()
+    assert is_apart == "True"
+    assert trainer.exit_status == 0
+    await until(lambda: not is_running(int(child)))
+    assert bystander.returncode is None
+    bystander.kill()
+    await bystander.wait()
+
+
+async def test_what_keeps_the_lock_in_a_session_of_its_own_is_found_too(tmp_path: Path) -> None:
+    environment = account_environment() | {"FLEET_JOB_SPEC": str(tmp_path / "job.json")}
+    trainer = process.start(tmp_path, ["sh", "-c", "setsid sleep 1000 & echo $!"], environment)
+    await trainer.ended()
+    assert not trainer.is_alive
+    await until(lambda: not is_running(int((tmp_path / "log").read_text())))
+
+
+async def test_when_memory_runs_out_the_trainer_goes_before_its_supervisor_and_its_agent(
+    tmp_path: Path,
+) -> None:
+    def score(of: object) -> int:
+        return int(Path(f"/proc/{of}/oom_score_adj").read_text())
+
+    trainer = start(tmp_path, "print(open('/proc/self/oom_score_adj').read(), flush=True)\ntime.sleep(1000)")
+    await until(lambda: (tmp_path / "log").read_bytes())
+    assert score(trainer.group) == score("self") < int((tmp_path / "log").read_text())
+    trainer.signal(signal.SIGKILL)
+    await trainer.ended()
+
+
+@pytest.fixture
+def uptime() -> int:
+    return int(float(Path("/proc/uptime").read_text().split()[0]))
+
+
+async def test_a_deadline_that_nobody_renews_ends_a_trainer_without_any_agent(
+    tmp_path: Path, uptime: int
+) -> None:
+    (tmp_path / "deadline").write_text(f"{uptime} 1\n")
+    (tmp_path / "unheard.json").write_text("why")
+    trainer = start(
+        tmp_path, "signal.signal(15, signal.SIG_IGN)\nprint(os.getpid(), flush=True)\ntime.sleep(1000)"
+    )
+    await until(lambda: (tmp_path / "log").read_bytes().endswith(b"\n"))
+    trainer.signal(signal.SIGTERM)  # the last that its agent did
+    await until(lambda: not trainer.is_alive)
+    await trainer.ended()
+    assert trainer.exit_status is None
+    assert (tmp_path / "stop.json").read_text() == "why"
+    assert not is_running(int((tmp_path / "log").read_text()))
+
+
+async def test_an_order_that_stands_is_not_replaced_at_the_deadline(tmp_path: Path, uptime: int) -> None:
+    (tmp_path / "deadline").write_text(f"{uptime} 1\n")
+    (tmp_path / "unheard.json").write_text("why")
+    (tmp_path / "stop.json").write_text("drained")
+    trainer = start(tmp_path, "time.sleep(1000)")
+    await until(lambda: not trainer.is_alive)
+    await trainer.ended()
+    assert (tmp_path / "stop.json").read_text() == "drained"
+
+
+def children(process: object) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+async def test_a_deadline_that_is_renewed_ends_nothing_and_leaves_nothing(
+    tmp_path: Path, uptime: int
+) -> None:
+    (tmp_path / "deadline").write_text(f"{uptime} 1\n")
+    trainer = start(tmp_path, "print('up', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)")
+    await until(lambda: (tmp_path / "log").read_bytes())
+    guard = min(children(trainer.group), key=int)
+    await until(lambda: children(guard))  # it sleeps, before it looks for the first time
+    (tmp_path / "deadline.tmp").write_text(f"{uptime + 1000} 1\n")
+    (tmp_path / "deadline.tmp").replace(tmp_path / "deadline")
+    first = children(guard)
+    await until(lambda: children(guard) not in ([], first))  # it looked, and sleeps again
+    (tmp_path / "work" / "go").touch()
+    await trainer.ended()
+    assert trainer.exit_status == 0
+    assert not trainer.is_alive
+    assert (tmp_path / "log").read_text() == "up\n"
+
+
+async def test_who_has_no_deadline_has_no_guard(tmp_path: Path) -> None:
+    trainer = start(tmp_path, "print('up', flush=True)\ntime.sleep(1000)")
+    await until(lambda: (tmp_path / "log").read_bytes())
+    assert len(children(trainer.group)) == 1
+    trainer.signal(signal.SIGKILL)
+    await trainer.ended()
+
+
 def test_what_never_began_says_so(tmp_path: Path) -> None:
     assert not process.Trainer(tmp_path).was_started
 

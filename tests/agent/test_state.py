@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from fleet_agent import locks
 from fleet_agent.errors import AgentError
-from fleet_agent.state import StateFolder, StopOrder
+from fleet_agent.state import LOCK_VARIABLE, StateFolder, StopOrder
 from fleet_protocol.ids import new_attempt_id
 from fleet_protocol.states import FailureKind, ReleaseReason
 from fleet_protocol.workers import ClaimAnswer, FailRequest
@@ -117,3 +120,67 @@ def test_a_removed_attempt_is_gone(state: StateFolder) -> None:
     folder.prepare()
     folder.remove()
     assert state.attempts() == []
+
+
+def copied(state: StateFolder, to: Path) -> StateFolder:
+    shutil.copytree(state.root, to)
+    return StateFolder(to)
+
+
+def test_a_copy_knows_that_it_may_be_one(state: StateFolder, tmp_path: Path) -> None:
+    assert not reopened(state).moved
+    copy = copied(state, tmp_path / "copy")
+    assert copy.moved
+    assert copy.worker == state.worker
+    copy.settle()
+    assert not reopened(copy).moved
+    assert copy.worker == state.worker
+
+
+def test_another_machine_is_another_place(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    assert reopened(state).moved
+
+
+def test_a_copy_of_a_folder_in_use_becomes_another_and_sets_aside_what_is_not_its_own(
+    state: StateFolder, tmp_path: Path
+) -> None:
+    folder = state.admit(granted(), None)
+    assert folder is not None
+    state.new_claim()
+    copy = copied(state, tmp_path / "copy")
+    copy.become_another()
+    assert copy.worker != state.worker
+    assert not copy.moved
+    assert copy.attempts() == []
+    assert copy.pending_claim() is None
+    assert (copy.root / "kept" / folder.attempt / "attempt.json").exists()
+    again = reopened(copy)
+    assert (again.worker, again.moved) == (copy.worker, False)
+
+
+def test_the_lock_is_handed_over_without_a_gap(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOCK_VARIABLE, raising=False)
+    handle = state._lock
+    assert handle is not None
+    state.hand_over()
+    state.close()
+    assert os.get_inheritable(handle)
+    assert locks.is_held(state.root / "lock")
+    heir = StateFolder(state.root)
+    assert heir._lock == handle
+    assert not os.get_inheritable(handle)
+    assert LOCK_VARIABLE not in os.environ
+    heir.close()
+    assert not locks.is_held(state.root / "lock")
+
+
+@pytest.mark.parametrize("told", ["", "x", "1", "9999"])
+def test_a_number_that_is_no_lock_of_ours_changes_nothing(
+    state: StateFolder, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setenv(LOCK_VARIABLE, told)
+    with pytest.raises(AgentError, match="Another agent runs on"):
+        StateFolder(state.root)
+    monkeypatch.setenv(LOCK_VARIABLE, told)
+    assert reopened(state).worker == state.worker

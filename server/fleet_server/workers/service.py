@@ -122,10 +122,11 @@ class Workers:
     def _refuse_impostor(self, tx: Transaction, request: HelloRequest, known: Worker | None) -> None:
         """A copied state folder, or a name that another live worker has."""
         fresh = tx.now - timedelta(seconds=self.settings.live_after)
-        elsewhere = known and known.incarnation != request.incarnation and known.boot_id != request.boot_id
+        is_elsewhere = request.moved or (known and known.boot_id != request.boot_id)
+        elsewhere = known and known.incarnation != request.incarnation and is_elsewhere
         if known and elsewhere and self.roster.last_heard(known) > fresh:
             raise DuplicateIdentity(
-                f"A worker with this identity ({known.name}) is live on another machine. If the state folder was "
+                f"A worker with this identity ({known.name}) is live elsewhere. If the state folder was "
                 "copied, give this agent an empty one with --state."
             )
         twin = self.roster.by_name(request.name)
