@@ -22,11 +22,12 @@ from fleet_agent import locks
 # `trap :` keeps the shell waiting for the trainer through a SIGTERM to the group, and is reset in the trainer.
 # The guard ends a trainer of which nobody renews the `deadline`: its agent is gone, or stands still. It sleeps
 # before it reads, or it would act on a deadline that was renewed meanwhile.
+# Its own words go nowhere: some shells tell of a trainer's death by signal, and the log is the trainer's alone.
 # `exit.tmp` has its room from the beginning, and is written in place: the disk may be full by then.
 # When memory runs out, the trainer goes before its agent does; where that may not be said, it is left out.
 # The group is killed last, by the shell itself: what the trainer left behind ends with it, agent or no agent.
 SUPERVISOR = """
-trap : TERM INT HUP; echo $$ >pid; echo '   ' >exit.tmp
+exec 2>/dev/null; trap : TERM INT HUP; echo $$ >pid; echo '   ' >exit.tmp
 guard() {
     trap '' TERM INT HUP; look=1
     while sleep $look && read -r end look <deadline && read -r now idle </proc/uptime; do
@@ -34,7 +35,7 @@ guard() {
     done
 }
 if [ -e deadline ]; then guard >/dev/null 2>&1 & fi
-(cd work || exit; { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@"); status=$?
+(cd work || exit; { echo 500 >/proc/self/oom_score_adj; } 2>/dev/null; exec "$@" 2>&1); status=$?
 echo $status 1<>exit.tmp && mv exit.tmp exit; kill -KILL 0
 """
 ENVIRONMENT_BYTES = 256 * 1024

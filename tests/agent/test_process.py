@@ -45,6 +45,12 @@ async def test_output_and_errors_share_one_file_in_true_order(tmp_path: Path) ->
     assert (tmp_path / "log").read_bytes() == b"out err " * 3
 
 
+async def test_the_log_is_the_trainers_alone(tmp_path: Path) -> None:
+    """A shell may say that its child was killed."""
+    await run(tmp_path, "os.write(2, b'words'); os.kill(os.getpid(), signal.SIGKILL)")
+    assert (tmp_path / "log").read_bytes() == b"words"
+
+
 async def test_it_runs_in_an_empty_folder_and_a_session_of_its_own(tmp_path: Path) -> None:
     await run(tmp_path, "print(os.getcwd(), os.listdir('.'), os.getsid(0) == int(open('../pid').read()))")
     assert (tmp_path / "log").read_text() == f"{tmp_path}/work [] True\n"
