@@ -139,11 +139,13 @@ class LogStart(Answer):
 
 
 class LogHole(Answer):
-    """The agent lost `length` bytes from `offset` on; what follows begins behind them."""
+    """`length` bytes from `offset` on are missing; what follows begins behind them."""
 
     type: Literal["hole"] = "hole"
     offset: int
     length: int
+    why: Literal["lost", "expired"] = "lost"
+    """The agent could not keep them, or the coordinator has let them go."""
 
 
 class LogEnd(Answer):

@@ -36,6 +36,7 @@ from fleet_server.jobs.queries import open_attempts
 from fleet_server.jobs.routes import router as job_routes
 from fleet_server.jobs.service import Jobs
 from fleet_server.jobs.sweep import Sweep
+from fleet_server.logs.closing import Closing
 from fleet_server.logs.routes import router as log_routes
 from fleet_server.logs.service import Logs
 from fleet_server.logs.store import LogStore
@@ -116,7 +117,8 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     content = ContentStore(settings.data, settings.max_artifact_bytes)
     artifacts, blobs = Artifacts(database, clock, content, Index(settings.data)), Blobs(database, content)
     manifests = Manifests(database, roster, matching, blobs, settings.manifest)
-    log_store, streams = LogStore(settings.data / "logs"), Streams()
+    streams = Streams()
+    log_store = LogStore(settings.data / "logs", clock, settings.log_reserve_mib * 1024**2)
     services = Services(
         settings=settings,
         clock=clock,
@@ -137,6 +139,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     )
     database.writer.on_commit(roster.leases.on_commit)
     database.writer.on_commit(feed.on_commit)
+    database.writer.on_commit(services.logs.on_commit)
     database.writer.on_commit(services.superseded.on_commit)
     await manifests.load_current()
     if settings.manifest is not None:
@@ -154,5 +157,6 @@ def _loops(services: Services) -> dict[str, Coroutine[None, None, None]]:
         "matching": services.matching.run(),
         "sweep": Sweep(database, services.clock, settings, roster, services.workers.policy).run(),
         "flush": Flush(database, settings, roster).run(),
+        "closing": Closing(database, services.clock, settings, services.logs).run(),
         "superseded": services.superseded.run(),
     }

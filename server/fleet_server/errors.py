@@ -7,7 +7,7 @@ Refusal
 ├── NameTaken, DuplicateIdentity, ProtocolTooOld
 ├── InvalidManifest, NoManifest
 ├── DigestMismatch, UploadOffset, TooLarge, StorageFull
-└── LogGap, LogDiverged
+└── LogGap, LogDiverged, LogClosed
 """
 
 from __future__ import annotations
@@ -204,3 +204,9 @@ class LogDiverged(Refusal):
     """These bytes differ from what is already on disk for this log; nothing was overwritten."""
 
     code = Code.LOG_DIVERGED
+
+
+class LogClosed(Refusal):
+    """The attempt is over and its log was closed; it takes no more bytes."""
+
+    code = Code.LOG_CLOSED

@@ -32,6 +32,7 @@ from fleet_server.settings import Settings
 log = structlog.get_logger()
 Fail = Callable[[str], NoReturn]
 GRACE_SECONDS = 5
+STALLED_MS = 60_000
 STANDBY_SECONDS = 0.5
 
 
@@ -165,6 +166,8 @@ def _listen(settings: Settings, fail: Fail) -> socket.socket:
     # asyncio turns Nagle's algorithm off only where the protocol is named: else each answer takes 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited: a peer that takes nothing for so long is let go
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:

@@ -54,6 +54,7 @@ class Services:
         self.matching.close()
         self.feed.close()
         self.streams.close()
+        self.logs.store.stop()
 
 
 async def _services(connection: HTTPConnection) -> Services:

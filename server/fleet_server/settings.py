@@ -44,6 +44,14 @@ class Settings(BaseSettings):
     backoff: Seconds = 30
     """Wait before the second attempt after an error; doubles each time, at most `backoff_cap`."""
     backoff_cap: Seconds = 1800
+    log_sweep: Seconds = 30
+    """How often logs of attempts that are over are closed, and old ones let go."""
+    log_days: Annotated[float, Field(gt=0, le=36_500)] | None = 90
+    """Of a log that is older only the beginning and the end are kept. None: of none for its age."""
+    log_gib: Annotated[float, Field(gt=0)] | None = 20
+    """Where logs take more than this, the oldest that are over are let go. None: however much it is."""
+    log_reserve_mib: Annotated[int, Field(ge=0)] = 256
+    """No log is taken while the disk has less free: the database must not die of what trainers print."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     """Largest JSON body; uploads of artifacts are streams and have their own limit."""
     max_artifact_bytes: Annotated[int, Field(ge=1)] = 64 * 1024**3

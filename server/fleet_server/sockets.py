@@ -10,9 +10,13 @@ from contextlib import asynccontextmanager
 from starlette.requests import Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+CLOSE_SECONDS = 5
+TRY_AGAIN_LATER = 1013
+
 
 async def until_gone(websocket: WebSocket, sending: Coroutine[None, None, None]) -> None:
-    """Run `sending` until it ends or the peer goes; then close."""
+    """Run `sending` until it ends or the peer goes; then close. TimeoutError: the peer is too slow, and told so."""
+    code, reason = 1000, ""
     tasks = asyncio.ensure_future(sending), asyncio.ensure_future(_drain(websocket))
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -20,10 +24,15 @@ async def until_gone(websocket: WebSocket, sending: Coroutine[None, None, None])
         for task in tasks:
             task.cancel()
     for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, OSError):
+        try:
             await task
+        except TimeoutError:
+            code, reason = TRY_AGAIN_LATER, "too slow; go on from the last byte"
+        except (asyncio.CancelledError, WebSocketDisconnect, OSError):
+            pass
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # closed already by the peer
-        await websocket.close()
+        async with asyncio.timeout(CLOSE_SECONDS):  # one that takes nothing does not take this either
+            await websocket.close(code, reason)
 
 
 @asynccontextmanager

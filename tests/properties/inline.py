@@ -129,7 +129,7 @@ class Stage:
         self.sweep = Sweep(self.database, self.clock, self.settings, roster, self.workers.policy)
         self.flush = Flush(self.database, self.settings, roster)
         drive(self.manifests.load_current())
-        self.logs = LogStore(self.settings.data / "logs")
+        self.logs = LogStore(self.settings.data / "logs", self.clock)
 
     def appended(self, attempt: AttemptId, offset: int, data: bytes) -> int:
         """The one append rule; its file work is in a thread, so this one thing has to wait."""

@@ -195,7 +195,7 @@ def digest(data: bytes) -> str:
 @asynccontextmanager
 async def running(data: Path, clock: FakeClock, **changes: Any) -> AsyncIterator[Coordinator]:
     """A coordinator whose database is there already, on a free port."""
-    settings = Settings(**{"data": data, "sweep": NEVER, "flush": NEVER, **changes})
+    settings = Settings(**{"data": data, "sweep": NEVER, "flush": NEVER, "log_sweep": NEVER, **changes})
     app = create_app(settings, clock)
     async with app.router.lifespan_context(app), AsyncExitStack() as stack:
         services: Services = app.state.services

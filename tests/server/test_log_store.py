@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from fleet_protocol.ids import AttemptId
 from fleet_server.errors import LogDiverged, LogGap
-from fleet_server.logs import store as store_module
+from fleet_server.logs import reading
 from fleet_server.logs.store import LogStore
+from tests.server.coordinator import FakeClock
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000000")
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> LogStore:
-    return LogStore(tmp_path)
+    return LogStore(tmp_path, FakeClock())
 
 
 async def test_the_append_rule(store: LogStore):
@@ -50,13 +51,13 @@ async def test_other_bytes_overwrite_nothing(store: LogStore):
         with pytest.raises(LogDiverged):
             await store.append(ATTEMPT, offset, data)
     assert store.path(ATTEMPT).read_bytes() == b"abc"
-    assert store.durable(ATTEMPT) == 3
+    assert await store.durable(ATTEMPT) == 3
 
 
 async def test_a_store_opened_anew_goes_on_where_the_file_ends(store: LogStore, tmp_path: Path):
     await store.append(ATTEMPT, 0, b"abc")
-    again = LogStore(tmp_path)
-    assert again.durable(ATTEMPT) == 3
+    again = LogStore(tmp_path, FakeClock())
+    assert await again.durable(ATTEMPT) == 3
     assert await again.append(ATTEMPT, 2, b"cd") == 4
 
 
@@ -67,14 +68,12 @@ async def test_reading(store: LogStore):
     assert parts == [b"0123", b"4567", b"89", b"", b""]
 
 
-async def test_waiting_for_more_ends_with_the_first_byte(store: LogStore):
-    async with asyncio.TaskGroup() as group:
-        waiting = [group.create_task(store.wait_beyond(ATTEMPT, 0, 30)) for _ in range(3)]
-        await asyncio.sleep(0)
-        await store.append(ATTEMPT, 0, b"x")
-    assert [task.result() for task in waiting] == [True] * 3
-    assert await store.wait_beyond(ATTEMPT, 0, 0)
-    assert not await store.wait_beyond(ATTEMPT, 1, 0)
+async def test_who_waits_is_stirred_by_the_first_byte(store: LogStore):
+    stirred = store.stirred(ATTEMPT)
+    assert stirred is store.stirred(ATTEMPT)
+    await store.append(ATTEMPT, 0, b"x")
+    assert stirred.is_set()
+    assert not store.stirred(ATTEMPT).is_set(), "for the next time"
 
 
 @settings(deadline=None, max_examples=60)
@@ -85,16 +84,16 @@ def test_any_chunks_in_any_order_and_number_give_the_same_bytes(truth: bytes, da
 
     async def send() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            store = LogStore(Path(folder))
+            store = LogStore(Path(folder), FakeClock())
             for start, end in sent:
-                before = store.durable(ATTEMPT)
+                before = await store.durable(ATTEMPT)
                 if start > before:
                     with pytest.raises(LogGap):
                         await store.append(ATTEMPT, start, truth[start:end])
-                    assert store.durable(ATTEMPT) == before
+                    assert await store.durable(ATTEMPT) == before
                 else:
                     assert await store.append(ATTEMPT, start, truth[start:end]) == max(before, end)
-                assert await store.read(ATTEMPT, 0, 1000) == truth[: store.durable(ATTEMPT)]
+                assert await store.read(ATTEMPT, 0, 1000) == truth[: await store.durable(ATTEMPT)]
             await store.append(ATTEMPT, 0, truth)
             assert await store.read(ATTEMPT, 0, 1000) == truth
 
@@ -116,10 +115,10 @@ def _naive(log: bytes, lines: int) -> int:
 def test_the_tail_begins_where_a_naive_look_says(log: bytes, lines: int, block: int):
     async def look() -> int:
         with tempfile.TemporaryDirectory() as folder:
-            store = LogStore(Path(folder))
+            store = LogStore(Path(folder), FakeClock())
             await store.append(ATTEMPT, 0, log)
             return await store.tail_offset(ATTEMPT, lines)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module, "SCAN_BYTES", block)  # so that small logs have many blocks
+        patch.setattr(reading, "SCAN_BYTES", block)  # so that small logs have many blocks
         assert asyncio.run(look()) == _naive(log, lines)

@@ -256,7 +256,12 @@ def _deeds(evidence: Evidence) -> Iterator[str]:
         if deed.attempt not in evidence.attempts:
             yield f"attempt {deed.attempt} was trained and is not known"
         path = evidence.site.settings.data / "logs" / deed.attempt[:2] / f"{deed.attempt}.log"
+        packed = path.with_suffix(".log.zst")
         stored = path.read_bytes() if path.exists() else b""
+        if packed.exists():
+            evidence.seen.sometimes["log closed"] += 1
+            with ZstdFile(packed) as file:
+                stored = file.read()
         if stored != bytes(deed.printed):
             yield f"the log of attempt {deed.attempt} has {len(stored)} bytes, {len(deed.printed)} were printed"
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response, WebSocket
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response, WebSocket
+from pydantic import AwareDatetime, Field
 
 from fleet_protocol.ids import UUID_PATTERN, AttemptId
-from fleet_protocol.logs import MAX_HOLE_BYTES, AppendAnswer, LogStart
+from fleet_protocol.logs import HOLES_HEADER, MAX_HOLE_BYTES, AppendAnswer, LogStart
 from fleet_server.access.guard import Guarded, GuardedRoute
 from fleet_server.bodies import capped
 from fleet_server.errors import Malformed
-from fleet_server.jobs.model import Attempt
-from fleet_server.logs.service import Logs, Where
+from fleet_server.logs.service import Logs, Part, Where
 from fleet_server.logs.stream import AgentStream
 from fleet_server.services import Use
 from fleet_server.sockets import until_gone
@@ -20,10 +22,10 @@ from fleet_server.sockets import until_gone
 router = APIRouter(prefix="/v1", tags=["logs"], route_class=GuardedRoute)
 AttemptPath = Annotated[AttemptId, Path(pattern=UUID_PATTERN)]
 AttemptQuery = Annotated[AttemptId | None, Query(pattern=UUID_PATTERN)]
-Offset = Annotated[int | None, Query(ge=0)]
-Tail = Annotated[int | None, Query(ge=0, le=1_000_000)]
+SecondsAgo = Annotated[float, Field(ge=0, le=1e9)]
 MAX_APPEND_BYTES = 1024 * 1024
 MAX_READ_BYTES = 4 * 1024 * 1024
+SLOW_SECONDS = 20
 
 
 @router.patch("/attempt/{attempt}/log")
@@ -49,58 +51,65 @@ async def log_state(attempt: AttemptPath, use: Use) -> Response:
     return Response(headers={"Upload-Offset": str(await use.logs.durable(attempt))})
 
 
+async def _where(
+    offset: Annotated[int | None, Query(ge=0)] = None,
+    tail: Annotated[int | None, Query(ge=0, le=1_000_000)] = None,
+    since: Annotated[SecondsAgo | AwareDatetime | None, Query(union_mode="left_to_right")] = None,
+) -> Where:
+    """Where to begin: at a byte, at the last lines, or at what came since a time or so many seconds ago."""
+    if (offset, tail, since).count(None) < 2:
+        raise Malformed("Give one of offset, tail and since, not several.")
+    return Where(offset, tail, timedelta(seconds=since) if isinstance(since, float) else since)
+
+
+From = Annotated[Where, Depends(_where)]
+
+
 @router.get("/attempt/{attempt}/log", response_class=Response)
-async def get_attempt_log(
-    attempt: AttemptPath, use: Use, offset: Offset = None, tail: Tail = None
-) -> Response:
+async def get_attempt_log(attempt: AttemptPath, use: Use, where: From) -> Response:
     """A part of any attempt's log, at most 4 MiB; go on from the offset after it."""
-    return await _part(use.logs, await use.logs.attempt(attempt), Where(offset, tail))
+    return _answer(await use.logs.part(await use.logs.attempt(attempt), where, MAX_READ_BYTES))
 
 
 @router.get("/job/{ref}/log", response_class=Response)
-async def get_job_log(
-    ref: str, use: Use, offset: Offset = None, tail: Tail = None, attempt: AttemptQuery = None
-) -> Response:
+async def get_job_log(ref: str, use: Use, where: From, attempt: AttemptQuery = None) -> Response:
     """A part of the log of a job's current or last attempt, at most 4 MiB."""
-    return await _part(use.logs, await use.logs.of_job(ref, attempt), Where(offset, tail))
+    return _answer(await use.logs.part(await use.logs.of_job(ref, attempt), where, MAX_READ_BYTES))
 
 
-async def _part(logs: Logs, attempt: Attempt, where: Where) -> Response:
-    offset = await logs.start_offset(attempt.attempt, where)
+def _answer(part: Part) -> Response:
     headers = {
-        "Fleet-Attempt": attempt.attempt,
-        "Fleet-Log-Offset": str(offset),
-        "Fleet-Log-Length": str(logs.store.durable(attempt.attempt)),
-        "Fleet-Log-Open": "?1" if logs.is_open(attempt) else "?0",
+        "Fleet-Attempt": part.attempt,
+        "Fleet-Log-Offset": str(part.offset),
+        "Fleet-Log-Length": str(part.length),
+        "Fleet-Log-Open": "?1" if part.is_open else "?0",
+        "Fleet-Log-State": part.state,
     }
-    data = await logs.store.read(attempt.attempt, offset, MAX_READ_BYTES)
-    return Response(data, media_type="application/octet-stream", headers=headers)
+    if part.holes:
+        headers[HOLES_HEADER] = ",".join(f"{hole.start}-{hole.end}" for hole in part.holes)
+    return Response(part.data, media_type="application/octet-stream", headers=headers)
 
 
 @router.websocket("/job/{ref}/log", dependencies=[Guarded])
 async def follow_job_log(
-    websocket: WebSocket,
-    ref: str,
-    use: Use,
-    offset: Offset = None,
-    tail: Tail = None,
-    attempt: AttemptQuery = None,
+    websocket: WebSocket, ref: str, use: Use, where: From, attempt: AttemptQuery = None
 ) -> None:
-    """The log's bytes, history first and then live; a word before (`start`) and one after (`end`)."""
+    """The log's bytes, history first and then live; a word before (`start`), for each hole, and after (`end`)."""
     found = await use.logs.of_job(ref, attempt)
     await websocket.accept()
-    where = Where(offset, tail)
-    await until_gone(websocket, _send_log(websocket, use.logs, found, where))
+    await until_gone(websocket, _send_log(websocket, use.logs, found.attempt, where))
 
 
-async def _send_log(websocket: WebSocket, logs: Logs, attempt: Attempt, where: Where) -> None:
-    offset = await logs.start_offset(attempt.attempt, where)
-    await websocket.send_text(LogStart(attempt=attempt.attempt, offset=offset).model_dump_json())
-    async for part in logs.follow(attempt.attempt, offset):
-        if isinstance(part, bytes):
-            await websocket.send_bytes(part)
-        else:
-            await websocket.send_text(part.model_dump_json())
+async def _send_log(websocket: WebSocket, logs: Logs, attempt: AttemptId, where: Where) -> None:
+    """TimeoutError when the viewer takes nothing for too long; it goes on by its cursor when it can again."""
+    offset = await logs.start_offset(attempt, where)
+    await websocket.send_text(LogStart(attempt=attempt, offset=offset).model_dump_json())
+    async for piece in logs.follow(attempt, offset):
+        async with asyncio.timeout(SLOW_SECONDS):
+            if isinstance(piece, bytes):
+                await websocket.send_bytes(piece)
+            else:
+                await websocket.send_text(piece.model_dump_json())
 
 
 @router.websocket("/worker/stream", dependencies=[Guarded])

@@ -2,30 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Literal
 
 from fleet_protocol.ids import AttemptId
-from fleet_protocol.logs import MAX_CHUNK_BYTES, LogEnd
+from fleet_protocol.logs import LogEnd, LogHole
+from fleet_protocol.states import LogState
 from fleet_server.clock import Clock
-from fleet_server.database import Database
-from fleet_server.errors import UnknownAttempt, WrongState
+from fleet_server.database import Database, EventRow
+from fleet_server.errors import LogClosed, UnknownAttempt, WrongState
 from fleet_server.jobs.model import Attempt
 from fleet_server.jobs.queries import find_attempt, find_job
+from fleet_server.logs.sidecar import Hole, Kind
 from fleet_server.logs.store import LogStore
 
 LATE_BYTES = timedelta(seconds=30)
 """How long a viewer waits for bytes that the agent announced and has not sent when the attempt is over."""
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 10
+"""How long a viewer sleeps at most; whatever happens to its attempt wakes it."""
+VIEW_BYTES = 64 * 1024
+"""A viewer's message: what one that reads nothing keeps in memory is no more than a few of these."""
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The part of a log that a reader asks for: from an offset, or the last lines."""
+    """The part of a log that a reader asks for: from an offset, the last lines, or what came since a time."""
 
     offset: int | None = None
     tail: int | None = None
+    since: datetime | timedelta | None = None
+    """A time, or how long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a log, and what a reader has to know with it."""
+
+    attempt: AttemptId
+    offset: int
+    data: bytes
+    length: int
+    is_open: bool
+    state: LogState
+    holes: tuple[Hole, ...]
+    """Those that touch the piece, whole."""
 
 
 @dataclass(slots=True)
@@ -33,25 +56,44 @@ class Logs:
     database: Database
     clock: Clock
     store: LogStore
-    _known: set[AttemptId] = field(default_factory=set)
+    _open: set[AttemptId] = field(default_factory=set)
+    """Attempts that are known and whose logs are not closed."""
+    _news: dict[AttemptId, int] = field(default_factory=dict)
+    """The last event about each attempt, until its log is closed."""
+
+    # Taking in
 
     async def append(self, attempt: AttemptId, offset: int, data: bytes) -> int:
-        await self.require(attempt)
+        await self._require(attempt, offset + len(data))
         return await self.store.append(attempt, offset, data)
 
     async def append_hole(self, attempt: AttemptId, offset: int, length: int) -> int:
-        await self.require(attempt)
+        await self._require(attempt, offset + length)
         return await self.store.append_hole(attempt, offset, length)
 
     async def durable(self, attempt: AttemptId) -> int:
-        await self.require(attempt)
-        return self.store.durable(attempt)
+        await self._require(attempt)
+        return await self.store.durable(attempt)
 
-    async def require(self, attempt: AttemptId) -> None:
-        """UnknownAttempt unless there is such an attempt; a stale one may still bring its bytes, as evidence."""
-        if attempt not in self._known:
-            await self.attempt(attempt)
-            self._known.add(attempt)
+    async def _require(self, attempt: AttemptId, end: int = 0) -> None:
+        """UnknownAttempt unless there is such an attempt; a stale one may still bring its bytes, as evidence.
+
+        LogClosed when its log is closed and has less than `end` bytes.
+        """
+        if attempt in self._open:
+            return
+        found = await self.attempt(attempt)
+        if found.log_state is None:
+            self._open.add(attempt)
+        elif end > (durable := await self.store.durable(attempt)):
+            raise LogClosed(current={"durable": durable})
+
+    async def close(self, attempt: AttemptId) -> None:
+        self._open.discard(attempt)
+        self._news.pop(attempt, None)
+        await self.store.close(attempt)
+
+    # Reading
 
     async def attempt(self, attempt: AttemptId) -> Attempt:
         async with self.database.read() as connection:
@@ -76,32 +118,75 @@ class Logs:
         return found
 
     async def start_offset(self, attempt: AttemptId, where: Where) -> int:
+        if where.since is not None:
+            since = self.clock.now() - where.since if isinstance(where.since, timedelta) else where.since
+            return await self.store.since_offset(attempt, int(since.timestamp() * 1000))
         if where.tail is not None:
             return await self.store.tail_offset(attempt, where.tail)
         return where.offset or 0
 
-    async def follow(self, attempt: AttemptId, offset: int) -> AsyncIterator[bytes | LogEnd]:
+    async def part(self, attempt: Attempt, where: Where, limit: int) -> Part:
+        """At most `limit` bytes from where they are asked for."""
+        name = attempt.attempt
+        offset = await self.start_offset(name, where)
+        data = bytearray()
+        while len(data) < limit and (
+            more := await self.store.read(name, offset + len(data), limit - len(data))
+        ):
+            data += more
+        length = await self.store.durable(name)
+        holes = [hole for hole in await self.store.holes(name) if hole.end > offset]
+        return Part(
+            attempt=name,
+            offset=offset,
+            data=bytes(data),
+            length=length,
+            is_open=not self._is_over(attempt, length, length),
+            state=attempt.log_state or LogState.LIVE,
+            holes=tuple(hole for hole in holes if hole.start < offset + max(len(data), 1)),
+        )
+
+    async def follow(self, attempt: AttemptId, offset: int) -> AsyncIterator[bytes | LogHole | LogEnd]:
         """History, then live, in one loop over the durable file; ends when the attempt is over and all is sent."""
+        seen, found = 0, None
         while True:
-            data = await self.store.read(attempt, offset, MAX_CHUNK_BYTES)
-            if data:
-                offset += len(data)
-                yield data
-            elif not await self.store.wait_beyond(attempt, offset, LOOK_SECONDS):
-                found = await self.attempt(attempt)
-                if self._is_over(found, offset):
-                    length = self.store.durable(
-                        attempt
-                    )  # less than the offset where a reader began beyond the end
-                    yield LogEnd(attempt=attempt, length=length, status=found.status)
-                    return
+            stirred = self.store.stirred(attempt)
+            if offset < (length := await self.store.durable(attempt)):
+                piece = await self._piece(attempt, offset)
+                offset += piece.length if isinstance(piece, LogHole) else len(piece)
+                yield piece
+                continue
+            if (news := self._news.get(attempt, 0)) != seen or found is None:
+                seen, found = news, await self.attempt(attempt)
+            if self._is_over(found, offset, length):
+                yield LogEnd(attempt=attempt, length=length, status=found.status)
+                return
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await stirred.wait()
+            except TimeoutError:
+                found = None
 
-    def is_open(self, attempt: Attempt) -> bool:
-        """More bytes may come."""
-        return not self._is_over(attempt, self.store.durable(attempt.attempt))
+    async def _piece(self, attempt: AttemptId, offset: int) -> bytes | LogHole:
+        """What is at `offset`, where there is something."""
+        hole = await self.store.hole(attempt, offset)
+        if hole and hole.start <= offset:
+            why: Literal["lost", "expired"] = "expired" if hole.kind is Kind.EXPIRED else "lost"
+            return LogHole(offset=offset, length=hole.end - offset, why=why)
+        return await self.store.read(
+            attempt, offset, min(VIEW_BYTES, hole.start - offset) if hole else VIEW_BYTES
+        )
 
-    def _is_over(self, attempt: Attempt, offset: int) -> bool:
-        if attempt.status.is_open or self.store.durable(attempt.attempt) > offset:
+    def on_commit(self, events: Iterable[EventRow]) -> None:
+        """Wake those who follow the log of an attempt of which there is news: it may be over."""
+        for event in events:
+            if attempt := event.row.get("attempt"):
+                name = AttemptId(str(attempt))
+                self._news[name] = event.event
+                self.store.stir(name)
+
+    def _is_over(self, attempt: Attempt, offset: int, length: int) -> bool:
+        if attempt.status.is_open or length > offset:
             return False
         missing = attempt.log_bytes is not None and attempt.log_bytes > offset
         late = attempt.ended_at is None or self.clock.now() - attempt.ended_at > LATE_BYTES

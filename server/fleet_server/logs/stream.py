@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 from pydantic import ValidationError
@@ -13,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fleet_protocol.ids import AttemptId, WorkerId
 from fleet_protocol.logs import (
+    MAX_CHUNK_BYTES,
     Ack,
     Ask,
     Hole,
@@ -24,13 +27,21 @@ from fleet_protocol.logs import (
     from_agent,
     parse_data_frame,
 )
-from fleet_server.errors import LogDiverged, LogGap, Refusal, StorageFull, UnknownAttempt
+from fleet_server.errors import LogClosed, LogDiverged, LogGap, Refusal, StorageFull, UnknownAttempt
 from fleet_server.logs.service import Logs
 
 log = structlog.get_logger()
 Word = Resume | Ack | Nack | Stop | Wake
 POLICY_VIOLATION = 1008
-TRY_AGAIN_LATER = 1013
+UNDER_WAY = 8 * 1024 * 1024 // MAX_CHUNK_BYTES
+"""Chunks of one agent that are written at the same time, each of another attempt; further ones are not read yet."""
+REASONS: Mapping[type[Refusal], Literal["gap", "diverged", "closed", "full", "unknown"]] = {
+    LogGap: "gap",
+    LogDiverged: "diverged",
+    LogClosed: "closed",
+    StorageFull: "full",
+    UnknownAttempt: "unknown",
+}
 
 
 @dataclass(slots=True)
@@ -52,40 +63,42 @@ class Streams:
 
 
 class AgentStream:
-    """Reads in order, so one chunk of an attempt is on disk before the next is looked at."""
+    """Takes the chunks of many attempts at once, so that they share the disk's syncs; the store keeps each in order."""
 
     def __init__(self, websocket: WebSocket, logs: Logs, streams: Streams) -> None:
         self._websocket = websocket
         self._logs = logs
         self._streams = streams
         self._outbox: asyncio.Queue[Word | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(UNDER_WAY)
 
     async def run(self) -> None:
-        sending = asyncio.ensure_future(self._send())
-        reading = asyncio.ensure_future(self._read())
-        await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
-        for task in (sending, reading):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect, OSError):
-                await task
-        with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # closed already by the peer
-            await self._websocket.close()
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(self._send())
+            await self._read(group)
+            sending.cancel()
 
     async def _send(self) -> None:
-        while (word := await self._outbox.get()) is not None:
-            await self._websocket.send_text(word.model_dump_json())
+        with suppress(WebSocketDisconnect, OSError):  # whoever reads sees the same end
+            while (word := await self._outbox.get()) is not None:
+                await self._websocket.send_text(word.model_dump_json())
+            await self._close()
 
-    async def _read(self) -> None:
+    async def _close(self, code: int = 1000, reason: str = "") -> None:
+        with suppress(RuntimeError, WebSocketDisconnect, OSError):  # closed already by the peer
+            await self._websocket.close(code, reason)
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
         worker: WorkerId | None = None
         try:
             worker = await self._hello()
             while True:
-                await self._take(await self._websocket.receive())
+                await self._take(await self._websocket.receive(), group)
+        except WebSocketDisconnect:
+            pass
         except (ValidationError, ValueError) as error:
             log.warning("agent_stream_refused", worker=worker, error=type(error).__name__)
-            await self._websocket.close(POLICY_VIOLATION, "not a message of this protocol")
-        except Refusal as refusal:
-            await self._websocket.close(TRY_AGAIN_LATER, refusal.detail[:100])
+            await self._close(POLICY_VIOLATION, "not a message of this protocol")
         finally:
             if worker and self._streams.outboxes.get(worker) is self._outbox:
                 del self._streams.outboxes[worker]
@@ -100,38 +113,41 @@ class AgentStream:
         self._streams.outboxes[word.worker] = self._outbox
         return word.worker
 
-    async def _take(self, message: Message) -> None:
+    async def _take(self, message: Message, group: asyncio.TaskGroup) -> None:
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect
-        if (data := message.get("bytes")) is not None:
-            self._outbox.put_nowait(await self._append(*parse_data_frame(data)))
-            return
-        word = from_agent.validate_json(message["text"])
-        if isinstance(word, Ask):
-            self._outbox.put_nowait(await self._resume(word.attempt))
-        elif isinstance(word, Hole):
-            self._outbox.put_nowait(await self._append(word.attempt, word.offset, word.length))
+        answer: Coroutine[None, None, Word]
+        if (frame := message.get("bytes")) is not None:
+            attempt, offset, data = parse_data_frame(frame)
+            answer = self._append(attempt, self._logs.append(attempt, offset, data))
+        else:
+            match from_agent.validate_json(message["text"]):
+                case Ask() as ask:
+                    answer = self._resume(ask.attempt)
+                case Hole() as hole:
+                    lose = self._logs.append_hole(hole.attempt, hole.offset, hole.length)
+                    answer = self._append(hole.attempt, lose)
+                case _:
+                    return
+        await self._room.acquire()
+        group.create_task(self._answered(answer))
 
-    async def _append(self, attempt: AttemptId, offset: int, what: bytes | int) -> Ack | Nack:
-        """Bytes, or the length of a hole."""
+    async def _answered(self, answer: Coroutine[None, None, Word]) -> None:
         try:
-            append = (
-                self._logs.append(attempt, offset, what)
-                if isinstance(what, bytes)
-                else (self._logs.append_hole(attempt, offset, what))
-            )
-            return Ack(attempt=attempt, durable=await append)
-        except LogGap:
-            return Nack(attempt=attempt, durable=self._logs.store.durable(attempt), reason="gap")
-        except LogDiverged:
-            return Nack(attempt=attempt, durable=self._logs.store.durable(attempt), reason="diverged")
-        except StorageFull:
-            return Nack(attempt=attempt, durable=self._logs.store.durable(attempt), reason="full")
-        except UnknownAttempt:
-            return Nack(attempt=attempt, durable=0, reason="unknown")
+            self._outbox.put_nowait(await answer)
+        finally:
+            self._room.release()
 
     async def _resume(self, attempt: AttemptId) -> Resume | Nack:
+        answer = await self._append(attempt, self._logs.durable(attempt))
+        return answer if isinstance(answer, Nack) else Resume(attempt=attempt, durable=answer.durable)
+
+    async def _append(self, attempt: AttemptId, append: Coroutine[None, None, int]) -> Ack | Nack:
         try:
-            return Resume(attempt=attempt, durable=await self._logs.durable(attempt))
-        except UnknownAttempt:
-            return Nack(attempt=attempt, durable=0, reason="unknown")
+            return Ack(attempt=attempt, durable=await append)
+        except (LogGap, LogDiverged, LogClosed, StorageFull, UnknownAttempt) as refusal:
+            durable = (refusal.current or {}).get("durable")
+            return Nack(attempt=attempt, durable=int(durable or 0), reason=REASONS[type(refusal)])
+        except OSError as error:
+            log.error("log_not_stored", attempt=attempt, why=str(error))
+            return Nack(attempt=attempt, durable=await self._logs.durable(attempt), reason="full")

@@ -1,0 +1,110 @@
+"""Closes logs that get no more bytes, and lets the oldest go when there are too many."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+
+from fleet_protocol.ids import AttemptId
+from fleet_protocol.states import LogState
+from fleet_server.clock import Clock
+from fleet_server.database import Database
+from fleet_server.logs import queries
+from fleet_server.logs.closed import Interrupted
+from fleet_server.logs.queries import Ended
+from fleet_server.logs.service import Logs
+from fleet_server.settings import Settings
+
+log = structlog.get_logger()
+GIVEN_UP_AFTER = timedelta(hours=24)
+"""How long bytes of an attempt that is over are waited for, after it ended and after the last ones came."""
+BATCH = 100
+
+
+@dataclass(slots=True)
+class Closing:
+    database: Database
+    clock: Clock
+    settings: Settings
+    logs: Logs
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.log_sweep)
+            try:
+                await self.once()
+            except Interrupted:
+                return
+            except Exception:  # the loop outlives a full disk; what was not closed is at the next look
+                log.exception("logs_not_closed")
+
+    async def once(self) -> None:
+        async with self.database.read() as connection:
+            found = await queries.ended(connection)
+        states = {one.attempt: state for one in found if (state := await self._state(one))}
+        for attempts in _batches(list(states)):
+            for attempt in attempts:
+                await self.logs.close(attempt)
+            await self._note({attempt: states[attempt] for attempt in attempts})
+        await self._expire()
+
+    async def _state(self, ended: Ended) -> LogState | None:
+        """What to call a log when it is closed now; None while more of it may come."""
+        length = await self.logs.store.durable(ended.attempt)
+        if ended.log_bytes is not None and length >= ended.log_bytes:
+            return LogState.COMPLETE
+        quiet_since = max(
+            ended.ended_at.timestamp(), await self.logs.store.quiet_since_ms(ended.attempt) / 1000
+        )
+        is_quiet = self.clock.now().timestamp() - quiet_since > GIVEN_UP_AFTER.total_seconds()
+        return LogState.PARTIAL if is_quiet else None
+
+    async def _expire(self) -> None:
+        """By age, then by size, the oldest first. Only closed logs: an attempt under way has none."""
+        if self.settings.log_days is not None:
+            before = self.clock.now() - timedelta(days=self.settings.log_days)
+            async with self.database.read() as connection:
+                old = await queries.closed(connection, before)
+            for attempt in old:
+                await self._let_go(attempt)
+        if self.settings.log_gib is None:
+            return
+        surplus = await asyncio.to_thread(size_of, self.logs.store.folder) - self.settings.log_gib * 1024**3
+        if surplus > 0:
+            async with self.database.read() as connection:
+                oldest = await queries.closed(connection)
+            for attempt in oldest:
+                if surplus <= 0:
+                    break
+                surplus -= await self._let_go(attempt)
+
+    async def _let_go(self, attempt: AttemptId) -> int:
+        """Shorten one log; the bytes that the disk got back."""
+        before = self._size(attempt)
+        await self.logs.store.expire(attempt)
+        await self._note({attempt: LogState.EXPIRED})
+        return before - self._size(attempt)
+
+    def _size(self, attempt: AttemptId) -> int:
+        path = self.logs.store.path(attempt, ".log.zst")
+        return _on_disk(path) if path.exists() else 0
+
+    async def _note(self, states: dict[AttemptId, LogState]) -> None:
+        await self.database.writer.run(lambda tx: queries.set_states(tx, states))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes that the files below `folder` take from the disk; holes take none."""
+    return sum(_on_disk(path) for path in folder.rglob("*.*"))
+
+
+def _on_disk(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def _batches(attempts: list[AttemptId]) -> list[list[AttemptId]]:
+    return [attempts[start : start + BATCH] for start in range(0, len(attempts), BATCH)]
