@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 
 import structlog
 
+from fleet_agent.blobs import GIB, BlobCache
 from fleet_agent.claims import Claims, Slots
 from fleet_agent.environment import choose_devices
 from fleet_agent.errors import AgentError, CopiedFolder
@@ -23,7 +24,7 @@ from fleet_agent.state import AttemptFolder, StateFolder, StopOrder
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.capability import Capability
 from fleet_protocol.errors import Code
-from fleet_protocol.ids import AttemptId
+from fleet_protocol.ids import AttemptId, Sha256
 from fleet_protocol.logs import StreamHello
 from fleet_protocol.states import ReleaseReason, Verdict
 from fleet_protocol.version import PROTOCOL, program_version
@@ -68,15 +69,8 @@ class Agent:
         self._tasks: dict[AttemptId, asyncio.Task[None]] = {}
         disk = SpoolDisk(state.root, settings.spool_bytes)
         self._spools = Spools(disk, timing)
-        self._claims = Claims(
-            uplink,
-            state,
-            self._slots,
-            disk.reserve,
-            wait=timing.claim_wait,
-            on_job=self._on_job,
-            introduce=self._introduce,
-        )
+        cache = BlobCache(state.root, settings.cache_gib * GIB, uplink, self._blobs_in_use)
+        self._claims = self._asking(disk, cache)
         self._stream = LogStream(
             uplink,
             StreamHello(worker=state.worker, incarnation=state.incarnation),
@@ -96,8 +90,21 @@ class Agent:
             spools=self._spools,
             pace=self._pace,
             meter=self._meter,
+            cache=cache,
             processes=processes,
             clock=clock,
+        )
+
+    def _asking(self, disk: SpoolDisk, cache: BlobCache) -> Claims:
+        return Claims(
+            self._uplink,
+            self._state,
+            self._slots,
+            disk.reserve,
+            wait=self._timing.claim_wait,
+            holds=cache.holds,
+            on_job=self._on_job,
+            introduce=self._introduce,
         )
 
     async def run(self) -> bool:
@@ -141,6 +148,9 @@ class Agent:
             run = self._add(folder, begin=False)
             if run.is_training:
                 self._drive(run)
+
+    def _blobs_in_use(self) -> set[Sha256]:
+        return {sha256 for run in self._runs.values() for sha256 in run.folder.record.blobs}
 
     # Starting and ending
 

@@ -11,6 +11,7 @@ from fleet_agent.disk import Reserve
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.errors import Code
+from fleet_protocol.ids import Sha256
 from fleet_protocol.states import ReleaseReason
 from fleet_protocol.workers import ClaimAnswer, ClaimRequest, ReleaseRequest
 
@@ -40,7 +41,8 @@ class Slots:
 
 
 class Claims:
-    """The claim loop. `on_job` takes a slot for what was granted; `introduce` says hello again."""
+    """The claim loop. `holds` names the blobs that are here, `on_job` takes a slot for what was granted, `introduce`
+    says hello again."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Claims:
         reserve: Reserve,
         *,
         wait: float,
+        holds: Callable[[], tuple[Sha256, ...]],
         on_job: Callable[[ClaimAnswer], None],
         introduce: Callable[[], Awaitable[None]],
     ) -> None:
@@ -58,6 +61,7 @@ class Claims:
         self._slots = slots
         self._reserve = reserve
         self._wait = wait
+        self._holds = holds
         self._on_job = on_job
         self._introduce = introduce
         self._has_room = True
@@ -113,7 +117,7 @@ class Claims:
             self._say_room()
         try:
             answer = await self._uplink.claim(
-                ClaimRequest(worker=self._state.worker, claim_id=claim, wait=wait)
+                ClaimRequest(worker=self._state.worker, claim_id=claim, wait=wait, holds=self._holds())
             )
         except Refused as refusal:
             if not is_recoverable(refusal):

@@ -24,7 +24,7 @@ class Diagnosis:
 async def diagnose(settings: Settings) -> Diagnosis:
     findings = await detect(settings)
     error = await _coordinator(settings)
-    if error is None and not findings.capability.models:
+    if error is None and not findings.capability.models and not findings.capability.commands:
         error = AgentError("This machine can run no job.")
     return Diagnosis(tuple(_describe(settings, findings)), error)
 
@@ -64,6 +64,7 @@ def _facts(settings: Settings, capability: Capability) -> Iterator[tuple[str, st
     yield "python", f"{settings.python} ({capability.python or 'unknown'})"
     yield "torch", capability.torch or "not found"
     yield "models", ", ".join(capability.models) or "none"
+    yield "programs", "the manifest's too" if capability.commands else "fleet's own only (--allow-commands)"
     yield "jobs", f"{capability.max_jobs} at once"
     dirty = " with changes" if capability.git_dirty else ""
     yield "commit", f"{capability.git_commit or 'unknown'}{dirty}"

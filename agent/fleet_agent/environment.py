@@ -1,4 +1,4 @@
-"""A trainer's command and its environment, built from nothing: what is not named here does not reach a job."""
+"""A trainer's environment, built from nothing: what is not named here does not reach a job."""
 
 from __future__ import annotations
 
@@ -25,13 +25,6 @@ def account_environment(source: Mapping[str, str] = os.environ) -> dict[str, str
     return {"PATH": os.defpath, "LANG": "C.UTF-8", **kept}
 
 
-def trainer_command(settings: Settings) -> list[str]:
-    """The built-in trainer. A path to the interpreter is made absolute: jobs run in folders of their own."""
-    python = Path(settings.python)
-    program = settings.python if python.name == settings.python else str(python.absolute())
-    return [program, "-m", "fleet_trainer", "run"]
-
-
 def choose_devices(
     needs: Needs, settings: Settings, capability: Capability, taken: Container[int]
 ) -> tuple[int, ...]:
@@ -54,7 +47,7 @@ def choose_devices(
     return tuple(sorted(free))
 
 
-def trainer_environment(folder: AttemptFolder, settings: Settings) -> dict[str, str]:
+def trainer_environment(folder: AttemptFolder, settings: Settings, data: Path | None) -> dict[str, str]:
     """Everything a trainer is told (the contract's FLEET_ variables), and settings that fix its bits."""
     job = folder.job
     threads = job.hyper.get("threads", 1)
@@ -79,6 +72,6 @@ def trainer_environment(folder: AttemptFolder, settings: Settings) -> dict[str, 
         "FLEET_ATTEMPT": str(folder.record.number),
         "FLEET_GRACE_S": str(int(settings.grace)),
     }
-    if settings.data is not None:
-        environment["FLEET_DATA"] = str(settings.data.absolute())
+    if data is not None:
+        environment["FLEET_DATA"] = str(data)
     return environment

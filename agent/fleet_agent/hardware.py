@@ -123,8 +123,6 @@ async def detect(settings: Settings, asking: Asking = ask) -> Findings:
     gpus = _offered(nvidia.result() + (facts.gpus if facts else ()), settings.devices)
     installed = [model for model, needs in MODEL_NEEDS.items() if facts and set(needs) <= set(facts.packages)]
     permitted = settings.permitted
-    if _lacking_data(settings.data):  # every model of fleet's reads it: a job would only fail here
-        installed = []
     cores = settings.cores or usable_cores()
     capability = Capability(
         hostname=platform.node()[:300],
@@ -133,6 +131,9 @@ async def detect(settings: Settings, asking: Asking = ask) -> Findings:
         ram_gib=settings.ram_gib if settings.ram_gib is not None else round(usable_bytes() / GIB, 2),
         gpus=gpus,
         models=tuple(model for model in installed if permitted is None or model in permitted),
+        commands=settings.runs_commands,
+        datasets=True,
+        data=_lacking_data(settings.data) is None,
         max_jobs=settings.max_jobs or min(cores, MOST_JOBS),
         python=facts.python if facts else None,
         torch=facts.torch if facts else None,
@@ -157,8 +158,10 @@ def _complaints(settings: Settings, facts: TrainerFacts | None, capability: Capa
     for name in sorted((settings.permitted or frozenset()) - MODEL_NEEDS.keys()):
         said.append(f"--models permits {name}, which is no model of fleet's ({', '.join(MODEL_NEEDS)}).")
     if not capability.models:
-        why = _lacking_data(settings.data) or "No model is both permitted and installed here"
-        said.append(f"{why}: this worker will get no job.")
+        only = "only the manifest's own programs" if capability.commands else "no job"
+        said.append(f"No model is both permitted and installed here: this worker will get {only}.")
+    elif lacking := _lacking_data(settings.data):
+        said.append(f"{lacking}. Until then this worker gets only jobs that name a `dataset`.")
     if settings.devices and len(capability.gpus) < len(settings.devices):
         said.append(f"--gpus names devices that are not here; found {len(capability.gpus)}.")
     return said

@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
-from pydantic import ValidationError
 
-from fleet_agent import endings, process
+from fleet_agent import endings, process, program
+from fleet_agent.blobs import BlobCache
 from fleet_agent.bundle import Bundle, make_bundle
+from fleet_agent.checkpoints import Checkpoints
 from fleet_agent.curves import Curves
-from fleet_agent.environment import trainer_command, trainer_environment
 from fleet_agent.gauges import Meter
 from fleet_agent.heartbeat import Heartbeat, Pace
 from fleet_agent.limits import Clock, Limits, since_boot
+from fleet_agent.prepare import Launch, Unprepared, prepare
 from fleet_agent.progress import TrainerEvents
+from fleet_agent.results import provenance, read_metrics
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.spool import Spool
 from fleet_agent.spools import Spools
 from fleet_agent.state import AttemptFolder, Outcome, StopOrder
+from fleet_agent.threads import in_thread
 from fleet_agent.transfers import upload
 from fleet_agent.uplink import Refused, Uplink
 from fleet_protocol.archive import NotArchived
 from fleet_protocol.capability import Capability
 from fleet_protocol.errors import Code
 from fleet_protocol.ids import WorkerId
-from fleet_protocol.jobs import Metric
+from fleet_protocol.jobs import Progress
 from fleet_protocol.states import FailureKind, ReleaseReason
-from fleet_protocol.version import program_version
 from fleet_protocol.workers import (
     CompleteRequest,
     FailRequest,
@@ -46,10 +47,10 @@ from fleet_protocol.workers import (
 )
 
 log = structlog.get_logger()
+T = TypeVar("T")
 UPLOAD_TRIES = 3
 DISK_RETRY_SECONDS = 10.0
 START_PATIENCE_SECONDS = 1.0
-METRICS_BYTES = 1 << 20
 SUPERSEDED = frozenset({Code.STALE_ATTEMPT, Code.WRONG_STATE})
 
 
@@ -66,6 +67,7 @@ class Surroundings:
     spools: Spools
     pace: Pace
     meter: Meter
+    cache: BlobCache
     processes: process.Processes = process.REAL
     clock: Clock = since_boot
 
@@ -88,6 +90,13 @@ class AttemptRun:
         self.events = TrainerEvents(folder["events.jsonl"])
         self._curves = Curves(
             around.uplink, around.worker, folder.attempt, self.events, seconds=around.timing.progress
+        )
+        self._checkpoints = Checkpoints(
+            folder,
+            around.uplink,
+            around.worker,
+            lambda: self.events.checkpoints,
+            quiet=around.timing.quiet,
         )
         self._log = log.bind(job=folder.job.job_id, attempt=folder.attempt)
         if not begin and not around.processes.find(folder.path).is_alive:
@@ -195,11 +204,14 @@ class AttemptRun:
     async def _train(self, spool: Spool) -> Outcome:
         trainer = self._around.processes.find(self.folder.path)
         begin, self._begin = self._begin and not self._stop.is_set(), False
-        if begin and self.folder.job.exclusive:
-            begin = await self._is_ours()
-        if begin:
+        launch = await self._unless_stopped(self._prepare()) if begin else None
+        if isinstance(launch, FailRequest):
+            return launch
+        if launch and self.folder.job.exclusive and not await self._is_ours():
+            launch = None
+        if launch:
             try:
-                trainer = self._start()
+                trainer = self._start(launch)
             except OSError as error:
                 return self._failed(FailureKind.INFRASTRUCTURE, f"the trainer cannot be started: {error}")
         elif not trainer.was_started:
@@ -208,26 +220,38 @@ class AttemptRun:
         self._close(spool)
         return await self._judge(trainer.exit_status)
 
+    async def _prepare(self) -> Launch | FailRequest:
+        around = self._around
+        try:
+            return await prepare(self.folder, around.settings, around.cache, self._say)
+        except Unprepared as error:
+            return self._failed(error.kind, str(error))
+        finally:
+            self._say(None)
+
+    def _say(self, phase: str | None) -> None:
+        """What heartbeats tell of an attempt whose trainer has not begun."""
+        self.events.latest = Progress(phase=phase) if phase else None
+
     async def _is_ours(self) -> bool:
         """True once the coordinator took the start, without which it soon hands a claim on. False if stopped first."""
         sent = self._around.clock()
-        async with asyncio.TaskGroup() as group:
-            asking, stopped = group.create_task(self._tell_start()), group.create_task(self._stop.wait())
-            await asyncio.wait([asking, stopped], return_when=asyncio.FIRST_COMPLETED)
-            asking.cancel()
-            stopped.cancel()
+        is_ours = await self._unless_stopped(self._tell_start())
         self._limits.renew(sent)
-        return not asking.cancelled() and asking.result()
+        return bool(is_ours)
 
-    def _start(self) -> process.Trainer:
-        settings = self._around.settings
-        command = trainer_command(settings)
-        environment = trainer_environment(self.folder, settings)
-        if shutil.which(command[0], path=environment["PATH"]) is None:
-            raise FileNotFoundError(f"there is no program {command[0]}")
-        self.folder.prepare()
+    async def _unless_stopped(self, work: Coroutine[None, None, T]) -> T | None:
+        """What comes of `work`; None when the attempt is told to stop first."""
+        async with asyncio.TaskGroup() as group:
+            working, stopped = group.create_task(work), group.create_task(self._stop.wait())
+            await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+            working.cancel()
+            stopped.cancel()
+        return None if working.cancelled() else working.result()
+
+    def _start(self, launch: Launch) -> process.Trainer:
         self._limits.begin()
-        trainer = self._around.processes.start(self.folder.path, command, environment)
+        trainer = self._around.processes.start(self.folder.path, launch.command, launch.environment)
         self._log.info(
             f"training {self.folder.job.name}",
             action="job_started",
@@ -240,12 +264,14 @@ class AttemptRun:
         async with asyncio.TaskGroup() as group:
             telling, obeying = group.create_task(self._tell_start()), group.create_task(self._obey(trainer))
             minding = group.create_task(self._mind_limits())
+            bringing = group.create_task(self._checkpoints.run(self._around.settings.checkpoint_every))
             await trainer.ended()
             if not self._around.uplink.is_away:  # a job may end before anybody heard of its start
                 await asyncio.wait([telling], timeout=START_PATIENCE_SECONDS)
             telling.cancel()
             obeying.cancel()
             minding.cancel()
+            bringing.cancel()
 
     async def _tell_start(self) -> bool:
         """Until it is answered; whether the coordinator took it."""
@@ -275,6 +301,8 @@ class AttemptRun:
     async def _judge(self, status: int | None) -> Outcome:
         order = self.folder.stop_order()
         if order is not None and endings.is_release(status, order):
+            if order.reason is ReleaseReason.DRAINED:
+                await self._checkpoints.bring_last(is_whole=status == endings.CHECKPOINTED)
             return self._released(order.reason, order.detail)
         if status == endings.DONE:
             return await self._completed()
@@ -286,8 +314,12 @@ class AttemptRun:
         return self._failed(*endings.failure(status, tail, rebooted=rebooted, disk_full=disk_full), status)
 
     async def _completed(self) -> Outcome:
+        declared = self.folder.job.program.outputs if self.folder.job.program else ()
         try:
+            await asyncio.to_thread(program.gather, self.folder["work"], declared, self.folder["output"])
             bundle = await self._upload()
+        except program.OutputMissing as error:
+            return self._failed(FailureKind.ERROR, str(error), endings.DONE)
         except NotArchived as error:
             return self._failed(
                 FailureKind.ERROR, f"the output cannot become an artifact: {error}", endings.DONE
@@ -304,7 +336,8 @@ class AttemptRun:
 
     async def _upload(self, tries: int = UPLOAD_TRIES) -> Bundle:
         """Bundle the output and store it. Made anew where the coordinator finds that bytes were damaged."""
-        bundle = await asyncio.to_thread(make_bundle, self.folder["output"], self.folder["bundle.tar.zst"])
+        output, target = self.folder["output"], self.folder["bundle.tar.zst"]
+        bundle = await in_thread(lambda watch: make_bundle(output, target, watch), self._around.uplink.moves)
         try:
             path = f"/v1/model/{bundle.sha256}?attempt={self.folder.attempt}"
             uplink = self._around.uplink
@@ -363,34 +396,3 @@ class AttemptRun:
                 f"the coordinator refused a result, it is kept in {self.folder.keep()}: {refusal}",
                 action="result_kept",
             )
-
-
-def read_metrics(folder: AttemptFolder) -> dict[str, Metric]:
-    """output/metrics.json's `metrics`, in its order. What is not a metric is left out: it costs no training."""
-    metrics: dict[str, Metric] = {}
-    try:
-        with folder["output/metrics.json"].open("rb") as file:
-            table = json.loads(file.read(METRICS_BYTES))["metrics"]
-        for name, row in table.items():
-            metrics[name] = Metric.model_validate(
-                {key: value for key, value in row.items() if value is not None}
-            )
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        log.warning(
-            f"metrics.json cannot be read: {error}", action="metrics_unreadable", attempt=folder.attempt
-        )
-    return metrics
-
-
-def provenance(capability: Capability) -> dict[str, str | int | float | bool | None]:
-    """Which machine and versions made an artifact; kept beside it, never inside."""
-    told = capability.model_dump(
-        include={
-            *("hostname", "os", "cores", "ram_gib", "cpu"),
-            *("python", "torch", "trainer", "git_commit", "git_dirty"),
-        }
-    )
-    gpus = ", ".join(gpu.name for gpu in capability.gpus) or None
-    return {"fleet": program_version(), **told, "gpus": gpus}

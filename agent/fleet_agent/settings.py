@@ -6,6 +6,7 @@ The command line fills them in (flag > environment > default) and hands one froz
 from __future__ import annotations
 
 import math
+import os
 import platform
 import sys
 from dataclasses import dataclass, field
@@ -46,9 +47,10 @@ class Settings:
     name: Annotated[str, _option("FLEET_AGENT_NAME", "Name that the manifest's policy matches.")] = field(
         default_factory=platform.node
     )
-    data: Annotated[Path | None, _option("FLEET_AGENT_DATA", "Data folder, given to jobs as FLEET_DATA.")] = (
-        None
-    )
+    data: Annotated[
+        Path | None,
+        _option("FLEET_AGENT_DATA", "Data folder, given as FLEET_DATA to jobs that name no data set."),
+    ] = None
     cores: Annotated[int | None, _option("FLEET_AGENT_CORES", "Cores to offer; default all.")] = None
     ram_gib: Annotated[
         float | None, _option("FLEET_AGENT_RAM_GIB", "Memory to offer, in GiB; default all.")
@@ -61,6 +63,20 @@ class Settings:
         str | None,
         _option("FLEET_AGENT_MODELS", "Models permitted here, such as gbt,mlp; default all installed."),
     ] = None
+    allow_commands: Annotated[
+        bool | None,
+        _option(
+            "FLEET_AGENT_ALLOW_COMMANDS",
+            "Run the manifest's own programs; default only for this account's own coordinator.",
+        ),
+    ] = None
+    cache_gib: Annotated[
+        float, _option("FLEET_AGENT_CACHE_GIB", "Room for data sets and sources that are kept, in GiB.")
+    ] = 20.0
+    checkpoint_every: Annotated[
+        float,
+        _option("FLEET_AGENT_CHECKPOINT_EVERY", "Seconds between uploads of a trainer's new checkpoint."),
+    ] = 600.0
     max_jobs: Annotated[
         int | None,
         typer.Option(
@@ -101,6 +117,16 @@ class Settings:
         if self.data is not None and not self.data.is_dir():
             raise UsageError(f"--data {self.data} is not a folder; prepare the data there or name another.")
         _ = self.devices
+
+    @property
+    def runs_commands(self) -> bool:
+        """Whether the manifest's own programs may run here: by order, or for this account's own coordinator.
+
+        Who has no token in its environment has the one of a file that only this account can read.
+        """
+        if self.allow_commands is not None:
+            return self.allow_commands
+        return is_loopback(urlsplit(self.server).hostname or "") and not os.environ.get("FLEET_TOKEN")
 
     @property
     def permitted(self) -> frozenset[str] | None:
@@ -160,6 +186,8 @@ class Timing:
     """How long logs go by PATCH after the websocket could not be had, before it is tried again."""
     progress: float = 2.0
     """New progress is told ahead of the next heartbeat, but not more often than this."""
+    quiet: float = 5.0
+    """A checkpoint folder in which nothing changed for so long holds whole files."""
     farewell: float = 10.0
     """How long a draining agent tries to hand in results while no upload moves; what is left stays in its folder."""
     twin_patience: float = 90.0

@@ -4,6 +4,7 @@ STATE/  lock, worker (its UUID, and where that was made), claim (an id sent but 
   attempts/UUID/  attempt.json, job.json (what the trainer reads), log, lock, pid, exit, work/, output/,
                   checkpoint/, tmp/, events.jsonl, times.json, deadline and unheard.json (for the supervisor
                   of an exclusive one), stop.json, result.json (owed), reported (it was taken)
+  blobs/, datasets/  what was pulled, see blobs.py
   kept/UUID/      attempts that the coordinator does not know: a result is never thrown away on its word
 """
 
@@ -24,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet_agent import locks
 from fleet_agent.errors import AgentError
-from fleet_protocol.ids import AttemptId, WorkerId, new_worker_id
+from fleet_protocol.ids import AttemptId, Sha256, WorkerId, new_worker_id
 from fleet_protocol.jobs import JobSpec
 from fleet_protocol.states import ReleaseReason
 from fleet_protocol.workers import ClaimAnswer, CompleteRequest, FailRequest, ReleaseRequest
@@ -48,8 +49,16 @@ class Record(BaseModel):
     number: int
     boot_id: str | None
     lease_seconds: float = 600.0
+    checkpoint: Sha256 | None = None
+    """A blob that an earlier attempt left, to go on from."""
     devices: tuple[int, ...] = ()
     """CUDA devices that are this attempt's alone; none: it trains on the CPU."""
+
+    @property
+    def blobs(self) -> set[Sha256]:
+        """What its trainer reads of the cache."""
+        found = {self.job.dataset and self.job.dataset.sha256, self.job.program and self.job.program.source}
+        return {sha256 for sha256 in found if sha256}
 
 
 class StopOrder(BaseModel):
@@ -316,6 +325,7 @@ class StateFolder:
             number=answer.number,
             boot_id=boot,
             lease_seconds=answer.lease_seconds,
+            checkpoint=answer.checkpoint,
             devices=devices,
         )
         # Not by a draft and a rename, which would cost a job's start another sync: a torn record is no record,

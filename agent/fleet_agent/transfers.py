@@ -58,7 +58,7 @@ async def _blocks(uplink: Uplink, path: Path, offset: int) -> AsyncIterator[byte
         file.seek(offset)
         while block := file.read(BLOCK_BYTES):
             yield block
-            uplink.moved = asyncio.get_running_loop().time()
+            uplink.moves()
 
 
 async def download(uplink: Uplink, sha256: Sha256, target: Path, expect: Expect, told: Told) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from fleet_protocol.local import is_loopback
 from fleet_protocol.logs import HOLE_HEADER, AppendAnswer, Hole
 from fleet_protocol.metrics import MetricsAnswer, MetricsRequest
 from fleet_protocol.workers import (
+    CheckpointRequest,
     ClaimAnswer,
     ClaimRequest,
     CompleteRequest,
@@ -89,7 +91,7 @@ class Uplink:
         self._back = asyncio.Event()
         self.is_away = False
         self.moved = 0.0
-        """When the last block of a transfer went, on the loop's clock."""
+        """When something was last done for a transfer, on the loop's clock."""
         self._http = httpx.AsyncClient(
             base_url=self.server,
             transport=transport,
@@ -149,6 +151,10 @@ class Uplink:
             verb = "fail" if isinstance(outcome, FailRequest) else "release"
         return await self._post(f"/v1/job/{job}/{verb}", outcome, TransitionAnswer)
 
+    async def checkpoint(self, attempt: AttemptId, body: CheckpointRequest) -> TransitionAnswer:
+        path = f"/v1/attempt/{attempt}/checkpoint"
+        return parse(await self.send("PUT", path, content=body.model_dump_json()), TransitionAnswer)
+
     async def log_length(self, attempt: AttemptId) -> int:
         """From which offset the coordinator wants an attempt's log."""
         return number(await self.send("HEAD", f"/v1/attempt/{attempt}/log"), "Upload-Offset")
@@ -161,6 +167,10 @@ class Uplink:
             headers[HOLE_HEADER] = str(piece.length)
         response = await self.send("PATCH", f"/v1/attempt/{attempt}/log", content=data, headers=headers)
         return parse(response, AppendAnswer).durable
+
+    def moves(self) -> None:
+        """A block of what is transferred was packed, or went. From any thread."""
+        self.moved = time.monotonic()
 
     # Retries
 

@@ -38,6 +38,8 @@ class Capability(BaseModel):
     """Whether this host runs the manifest's own programs."""
     datasets: bool = False
     """Whether this host fetches the manifest's data sets; otherwise it has its own data only."""
+    data: bool = True
+    """Whether this host has data of its own, for the built-in models of jobs that name no data set."""
     max_jobs: Annotated[int, Field(ge=1, le=MOST_JOBS)] = 1
     python: Text | None = None
     torch: Text | None = None

@@ -27,6 +27,7 @@ QUICK = Timing(
     log_patience=1.0,
     http_logs=60.0,
     progress=0.02,
+    quiet=0.1,
     farewell=2.0,
 )
 CAPABILITY = Capability(hostname="here", os="test", cores=2, ram_gib=4, models=("mlp", "gbt"))

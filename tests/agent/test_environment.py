@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleet_agent.environment import account_environment, choose_devices, trainer_command, trainer_environment
+from fleet_agent.environment import account_environment, choose_devices, trainer_environment
 from fleet_agent.settings import Settings
 from fleet_agent.state import AttemptFolder, Record
 from fleet_protocol.capability import Capability, Gpu
@@ -71,13 +71,13 @@ def test_a_gpu_is_given_to_jobs_that_asked_for_one(
 def test_a_trainer_sees_its_own_devices_only(
     tmp_path: Path, devices: tuple[int, ...], device: str, visible: str
 ) -> None:
-    told = trainer_environment(folder(tmp_path, devices=devices), Settings(name="n"))
+    told = trainer_environment(folder(tmp_path, devices=devices), Settings(name="n"), None)
     assert (told["FLEET_DEVICE"], told["CUDA_VISIBLE_DEVICES"]) == (device, visible)
     assert told["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
 
 def test_threads_and_seeds_are_fixed(tmp_path: Path) -> None:
-    told = trainer_environment(folder(tmp_path, hyper={"threads": True}), Settings(name="n"))
+    told = trainer_environment(folder(tmp_path, hyper={"threads": True}), Settings(name="n"), None)
     assert told["OMP_NUM_THREADS"] == told["FLEET_THREADS"] == "1"
     assert told["PYTHONHASHSEED"] == "0"
     assert told["FLEET_SEED"] == "7"
@@ -85,17 +85,6 @@ def test_threads_and_seeds_are_fixed(tmp_path: Path) -> None:
     assert "FLEET_DATA" not in told
 
 
-def test_a_relative_data_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    monkeypatch.chdir(tmp_path)
-    told = trainer_environment(folder(tmp_path), Settings(name="n", data=Path("data")))
+def test_data_is_told_where_there_is_some(tmp_path: Path) -> None:
+    told = trainer_environment(folder(tmp_path), Settings(name="n"), tmp_path / "data")
     assert told["FLEET_DATA"] == str(tmp_path / "data")
-
-
-def test_the_command_is_the_configured_interpreters_trainer() -> None:
-    assert trainer_command(Settings(name="n", python="/opt/python")) == [
-        "/opt/python",
-        "-m",
-        "fleet_trainer",
-        "run",
-    ]

@@ -68,7 +68,7 @@ def settings(data: Path) -> Callable[..., Settings]:
 
 
 @pytest.mark.parametrize("missing", [*DATA_FILES, "--data"])
-async def test_without_data_no_model_is_offered(
+async def test_without_data_only_jobs_that_bring_some_are_taken(
     settings: Callable[..., Settings], data: Path, missing: str
 ) -> None:
     if missing == "--data":
@@ -76,10 +76,39 @@ async def test_without_data_no_model_is_offered(
     else:
         (data / missing).unlink()
         found = await detect(settings(), Machine())
-    assert found.capability.models == ()
+    assert found.capability.models == tuple(MODEL_NEEDS)
+    assert (found.capability.data, found.capability.datasets) == (False, True)
     [said] = found.complaints
     assert missing in said
     assert "fleet-train convert" in said
+    assert "only jobs that name a `dataset`" in said
+
+
+@pytest.mark.parametrize(
+    ("server", "token", "order", "runs"),
+    [
+        ("http://127.0.0.1:8490", None, None, True),
+        ("http://localhost:8490", None, None, True),
+        ("http://127.0.0.1:8490", "secret", None, False),
+        ("https://lab.example", None, None, False),
+        ("https://lab.example", "secret", True, True),
+        ("http://127.0.0.1:8490", None, False, False),
+    ],
+)
+async def test_the_manifests_programs_run_where_the_host_says_so(
+    settings: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    server: str,
+    token: str | None,
+    order: bool | None,
+    runs: bool,
+) -> None:
+    """Unsaid, only for a coordinator of the same account: its token is in a file that nobody else can read."""
+    monkeypatch.delenv("FLEET_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("FLEET_TOKEN", token)
+    found = await detect(settings(server=server, allow_commands=order), Machine())
+    assert found.capability.commands is runs
 
 
 async def test_everything_installed_is_advertised(

@@ -139,6 +139,9 @@ def _not_allowed(demand: Demand, offer: Offer) -> Iterator[Refusal]:
     elif demand.model not in offer.capability.models:
         installed = ", ".join(offer.capability.models) or "none"
         yield _refuse("model_not_offered", demand.model, installed, f"does not offer model {demand.model}")
+    elif not demand.own_dataset and not offer.capability.data:
+        message = "has no data of its own, and the job names no dataset"
+        yield _refuse("no_data", "data of the worker's own", "none", message)
     if demand.own_dataset and not offer.capability.datasets:
         message = "does not fetch the manifest's data sets yet"
         yield _refuse("no_datasets", "fetches data sets", "does not", message)
