@@ -14,6 +14,7 @@ from tests.chaos.disk import SmallDisk
 from tests.chaos.fleet import Fleet, Machine, Post, group
 from tests.chaos.proxy import Weather
 from tests.chaos.schedule import WEIGHTS, Fault
+from tests.e2e.programs import living_in
 
 Deed = Callable[[Fleet, Fault], Awaitable[None]]
 
@@ -107,8 +108,7 @@ async def _reboot(fleet: Fleet, fault: Fault) -> None:
     machine = _victim(fleet, fault)
     async with machine.post.lock:
         machine.post.signal(signal.SIGSTOP)  # so that it sees nothing of what follows
-        _signal([one for attempt in machine.attempts() for one in group(attempt)], signal.SIGKILL)
-        machine.post.signal(signal.SIGKILL)
+        _signal(await asyncio.to_thread(living_in, machine.state), signal.SIGKILL)
         await machine.post.gone()
         machine.boot += 1
         await asyncio.sleep(fault.seconds)

@@ -191,6 +191,7 @@ class Fleet:
             "data": data_folder(self.folder),
             "max-jobs": 2,
             "grace": 1.5,
+            "spool-gib": 0.003,  # a flood is more, so that there is something to give up when nobody takes it
         }
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

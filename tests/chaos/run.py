@@ -138,6 +138,7 @@ def _count(
             "attempts": evidence.logs,
             "trainers": len(list(fleet.control.glob("*.printed"))),
             "bytes of logs": evidence.log_bytes,
+            "points of curves": evidence.points,
             "bytes of logs acknowledged over websockets": acknowledged,
             "bytes that viewers of logs checked": sum(viewer.bytes for viewer in logs),
             "events that viewers checked": sum(map(len, history.seen.values())),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUIET_SECONDS = 4.0  # a fleet has to be there before anything can befall it
-PAUSE_SECONDS = 1.3
+PAUSE_SECONDS = 1.6
 LONGEST_SECONDS = 7.0  # more than twice a lease
 
 WEIGHTS = {

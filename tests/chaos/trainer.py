@@ -22,7 +22,18 @@ from types import FrameType
 BLOCK = 4096
 CHECKPOINTED = 75
 FORMS = ("lines", "bars", "bytes", "long")
-KINDS = ("steady", "failing", "stubborn", "forking", "resuming", "quitting", "flooding", "silent", "choosy")
+KINDS = (
+    "steady",
+    "failing",
+    "stubborn",
+    "forking",
+    "escaping",
+    "resuming",
+    "quitting",
+    "flooding",
+    "silent",
+    "choosy",
+)
 """What a job's name begins with: how its trainers behave."""
 
 
@@ -108,7 +119,9 @@ class Trainer:
         if self.kind == "silent":
             return self._deliver()
         signal.signal(signal.SIGTERM, signal.SIG_IGN if self.kind == "stubborn" else self._on_sigterm)
-        if self.kind == "forking" and os.fork() == 0:
+        if self.kind in ("forking", "escaping") and os.fork() == 0:
+            if self.kind == "escaping":
+                os.setsid()
             time.sleep(600)
             os._exit(0)
         blocks = self.luck.randrange(500, 2000) if self.kind == "flooding" else self.luck.randrange(3, 120)

@@ -31,6 +31,7 @@ class Evidence:
     events: list[Row] = field(default_factory=list)
     logs: int = 0
     log_bytes: int = 0
+    points: int = 0
     log_states: dict[str, str | None] = field(default_factory=dict)
     log_lengths: dict[str, int] = field(default_factory=dict)
 
@@ -97,6 +98,8 @@ async def _attempts(
             yield f"attempt {attempt['attempt']} is {attempt['status']} at the end"
         async for wrong in _log(http, fleet, evidence, attempt):
             yield f"attempt {attempt['attempt']}: {wrong}"
+        for wrong in await _curves(http, evidence, job["job_id"], attempt["attempt"]):
+            yield f"attempt {attempt['attempt']}: {wrong}"
     won = {event["row"]["artifact"]: event["row"]["attempt"] for event in evidence.histories[job["job_id"]]}
     for artifact, attempt in won.items():
         if artifact and (complaint := await _artifact(http, fleet, artifact)):
@@ -128,6 +131,21 @@ async def _log(http: httpx.AsyncClient, fleet: Fleet, evidence: Evidence, attemp
         yield f"its log is called complete with {at} bytes, {printed} were printed"
     if attempt["status"] == "completed" and attempt.get("log_state") != "partial" and at % BLOCK == 0 and at:
         yield f"it completed, and the log's last words are missing after {at} bytes"
+
+
+async def _curves(http: httpx.AsyncClient, evidence: Evidence, job: str, attempt: str) -> list[str]:
+    """Every point is as the trainer told it, and none came twice."""
+    answer = await http.get(f"/v1/job/{job}/metrics", params={"attempt": attempt})
+    if not answer.is_success:
+        return [] if answer.status_code == 404 else [f"its curves cannot be had: {answer.text}"]
+    points = answer.json()["series"].get("loss", [])
+    evidence.points += len(points)
+    steps = [step for step, _, _ in points]
+    wrong = [step for step, value, _ in points if value != 1 / (step + 1)]
+    complaints = [f"its curve has at {wrong} what was never told"] if wrong else []
+    return complaints + (
+        ["its curve's points are not one after the other"] if steps != sorted(set(steps)) else []
+    )
 
 
 def _printed(fleet: Fleet, attempt: str) -> int:
