@@ -145,6 +145,10 @@ attempts = Table(
     Column("ended_at", Utc),
     Column("last_heartbeat_at", Utc),
 )
+_UNCLOSED = attempts.c.log_state.is_(
+    None
+)  # few of many: whose logs are to be closed is looked up again and again
+Index("ix_attempts_unclosed", attempts.c.ended_at, sqlite_where=_UNCLOSED, postgresql_where=_UNCLOSED)
 
 workers = Table(
     "workers",

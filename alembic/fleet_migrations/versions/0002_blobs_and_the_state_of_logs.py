@@ -25,9 +25,18 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("checkpoint", sa.String(length=64), nullable=True))
     op.add_column("attempts", sa.Column("checkpoint", sa.String(length=64), nullable=True))
     op.add_column("attempts", sa.Column("log_state", sa.String(length=16), nullable=True))
+    op.create_index(
+        "ix_attempts_unclosed",
+        "attempts",
+        ["ended_at"],
+        unique=False,
+        sqlite_where=sa.text("log_state IS NULL"),
+        postgresql_where=sa.text("log_state IS NULL"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_attempts_unclosed", table_name="attempts")
     op.drop_column("attempts", "log_state")
     op.drop_column("attempts", "checkpoint")
     op.drop_column("jobs", "checkpoint")
