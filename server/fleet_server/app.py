@@ -44,6 +44,9 @@ from fleet_server.logs.stream import Streams
 from fleet_server.manifest.routes import router as manifest_routes
 from fleet_server.manifest.service import Manifests
 from fleet_server.matching.loop import MatchingLoop
+from fleet_server.metrics.routes import router as metric_routes
+from fleet_server.metrics.service import Metrics
+from fleet_server.metrics.store import MetricStore
 from fleet_server.prune.routes import router as prune_routes
 from fleet_server.prune.service import Prune, Unfinished
 from fleet_server.services import Services
@@ -88,6 +91,7 @@ def create_app(settings: Settings, clock: Clock | None = None, database: Databas
         blob_routes,
         prune_routes,
         log_routes,
+        metric_routes,
         event_routes,
         manifest_routes,
         health.router,
@@ -117,8 +121,9 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     content = ContentStore(settings.data, settings.max_artifact_bytes)
     artifacts, blobs = Artifacts(database, clock, content, Index(settings.data)), Blobs(database, content)
     manifests = Manifests(database, roster, matching, blobs, settings.manifest)
-    streams = Streams()
+    streams = Streams(on_gauges=roster.measure)
     log_store = LogStore(settings.data / "logs", clock, settings.log_reserve_mib * 1024**2)
+    metric_store = MetricStore(settings.data / "metrics")
     services = Services(
         settings=settings,
         clock=clock,
@@ -126,16 +131,17 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         tokens=open_tokens(settings.data / "tokens"),
         matching=matching,
         workers=workers,
-        jobs=Jobs(database, matching, streams.push_stop),
+        jobs=Jobs(database, matching, roster, streams.push_stop),
         manifests=manifests,
         artifacts=artifacts,
         blobs=blobs,
         superseded=Superseded(blobs, kept),
         prune=Prune(clock, (blobs, artifacts, Unfinished(content))),
         logs=Logs(database, clock, log_store),
+        metrics=Metrics(database, metric_store),
         streams=streams,
         feed=feed,
-        live=Live(database, clock, roster, matching, log_store),
+        live=Live(database, clock, roster, matching, log_store, metric_store),
     )
     database.writer.on_commit(roster.leases.on_commit)
     database.writer.on_commit(feed.on_commit)

@@ -7,6 +7,7 @@ Refusal
 ├── NameTaken, DuplicateIdentity, ProtocolTooOld
 ├── InvalidManifest, NoManifest
 ├── DigestMismatch, UploadOffset, TooLarge, StorageFull
+├── MetricsGap, TooManySeries
 └── LogGap, LogDiverged, LogClosed
 """
 
@@ -192,6 +193,18 @@ class StorageFull(Refusal):
     """The coordinator's disk is full; nothing was stored. Free some space, it will be tried again."""
 
     code, status = Code.STORAGE_FULL, 507
+
+
+class MetricsGap(Refusal):
+    """Points before these are missing; go on from the next one."""
+
+    code = Code.METRICS_GAP
+
+
+class TooManySeries(Refusal):
+    """An attempt may have 1000 names of metrics; a name must not hold a step or the id of a sample."""
+
+    code, status = Code.TOO_MANY_SERIES, 422
 
 
 class LogGap(Refusal):

@@ -22,6 +22,7 @@ from fleet_server.logs.service import Logs
 from fleet_server.logs.stream import Streams
 from fleet_server.manifest.service import Manifests
 from fleet_server.matching.loop import MatchingLoop
+from fleet_server.metrics.service import Metrics
 from fleet_server.prune.service import Prune
 from fleet_server.settings import Settings
 from fleet_server.workers.service import Workers
@@ -44,6 +45,7 @@ class Services:
     superseded: Superseded
     prune: Prune
     logs: Logs
+    metrics: Metrics
     streams: Streams
     feed: Feed
     live: Live

@@ -122,7 +122,7 @@ class Stage:
         self.matching = MatchingLoop(writer, self.clock, roster, timedelta(seconds=LEASE))
         self.workers = Workers(self.database, self.clock, self.settings, roster, self.matching)
         self.jobs = Jobs(
-            self.database, self.matching, lambda worker, attempt, why: self.stopped.append(attempt)
+            self.database, self.matching, roster, lambda worker, attempt, why: self.stopped.append(attempt)
         )
         blobs = Blobs(self.database, ContentStore(self.settings.data, max_bytes=1))
         self.manifests = RememberingManifests(self.database, roster, self.matching, blobs, None)

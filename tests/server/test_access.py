@@ -90,7 +90,7 @@ def test_who_may_change_something():
     assert both == {"upload_blob", "blob_upload_state", "get_blob"}
     assert only["agent"] == {
         "hello", "claim", "start", "heartbeat", "complete", "fail", "release", "upload_artifact",
-        "artifact_upload_state", "save_checkpoint", "append_log", "log_state", "worker_stream",
+        "artifact_upload_state", "save_checkpoint", "append_log", "log_state", "append_metrics", "worker_stream",
     }  # fmt: skip
 
 

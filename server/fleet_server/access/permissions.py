@@ -32,6 +32,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "blob_upload_state": OPERATOR | AGENT,
     "get_blob": OPERATOR | AGENT,
     "append_log": AGENT,
+    "append_metrics": AGENT,
     "log_state": AGENT,
     "worker_stream": AGENT,
     # readers
@@ -42,6 +43,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "list_artifacts": VIEWER,
     "get_artifact": VIEWER,
     "get_job_log": VIEWER,
+    "get_job_metrics": VIEWER,
     "get_attempt_log": VIEWER,
     "follow_job_log": VIEWER,
     "list_events": VIEWER,

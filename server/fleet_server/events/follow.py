@@ -59,7 +59,7 @@ class Follower:
             cursor=cursor,
             fleet=self.manifests.fleet,
             server_time=self.live.now(),
-            jobs=tuple(views((job_from(row) for row in rows), offers)),
+            jobs=tuple(views((job_from(row) for row in rows), offers, self.workers.roster.paces)),
             workers=tuple(await self.workers.views()),
         )
         await self.send(frame.model_dump_json())

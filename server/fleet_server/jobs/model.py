@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from fleet_protocol.ids import AttemptId, JobId, Sha256, WorkerId
-from fleet_protocol.jobs import AttemptView, JobSpec, JobView, Metric
+from fleet_protocol.jobs import AttemptView, JobSpec, JobView, Metric, Progress
 from fleet_protocol.states import AttemptStatus, JobStatus, LogState
 
 
@@ -55,7 +55,7 @@ class Job:
     def specification(self) -> JobSpec:
         return JobSpec.model_validate(self.spec)
 
-    def view(self, reason: str | None = None) -> JobView:
+    def view(self, reason: str | None = None, progress: Progress | None = None) -> JobView:
         """The row as the wire shows it; `reason` replaces a pending job's own, which is only known when asked."""
         return JobView.model_construct(
             job_id=self.job_id,
@@ -70,6 +70,7 @@ class Job:
             attempt=self.attempt,
             artifact=self.artifact,
             metrics={name: Metric.model_validate(value) for name, value in (self.metrics or {}).items()},
+            progress=progress,
             cancel_requested=self.cancel_requested,
             in_manifest=self.in_manifest,
             created_at=self.created_at,

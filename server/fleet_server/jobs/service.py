@@ -32,6 +32,8 @@ from fleet_server.matching.assign import Candidate, kept_for_another
 from fleet_server.matching.fits import Demand, Offer, demand_of, fits, why_waiting
 from fleet_server.matching.loop import MatchingLoop
 from fleet_server.matching.relax import relaxation
+from fleet_server.workers.pace import Pace
+from fleet_server.workers.roster import Roster
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Jobs:
 
     database: Database
     matching: MatchingLoop
+    roster: Roster
     push_stop: Callable[[WorkerId, AttemptId, str], None]
     """Told of an attempt that is to end, so that its agent need not wait for the next heartbeat."""
 
@@ -47,7 +50,7 @@ class Jobs:
         async with self.database.read() as connection:
             found, following = await queries.list_jobs(connection, wanted)
             offers = await connection.run_sync(self.matching.offers)
-        return JobPage.model_construct(jobs=tuple(views(found, offers)), next=following)
+        return JobPage.model_construct(jobs=tuple(views(found, offers, self.roster.paces)), next=following)
 
     async def detail(self, reference: str) -> JobDetail:
         async with self.database.read() as connection:
@@ -55,7 +58,7 @@ class Jobs:
             history = await queries.attempts_of(connection, job.job_id)
             offers = await connection.run_sync(self.matching.offers)
             path = await artifact_path(connection, job.artifact) if job.artifact else None
-        (view,) = views([job], offers)
+        (view,) = views([job], offers, self.roster.paces)
         return JobDetail(
             **view.model_dump(),
             spec=job.specification,
@@ -130,19 +133,22 @@ class Jobs:
         return await self.database.writer.run(operate)
 
 
-def views(jobs: Iterable[Job], offers: list[Offer]) -> list[JobView]:
-    """Rows as the wire shows them; a pending job says why it waits, computed once for equal demands."""
-    reasons: dict[str, str | None] = {}
+def views(jobs: Iterable[Job], offers: list[Offer], paces: Mapping[JobId, Pace]) -> list[JobView]:
+    """Rows as the wire shows them: a running job with its progress, a pending one with why it waits."""
+    reasons: dict[str, str | None] = {}  # computed once for equal demands
 
     def waits(job: Job) -> str | None:
         if job.needs_digest not in reasons:
             reasons[job.needs_digest] = why_waiting(demand_of(job.specification), offers)
         return reasons[job.needs_digest]
 
-    return [
-        job.view(_pending_reason(job, waits(job)) if job.status is JobStatus.PENDING else None)
-        for job in jobs
-    ]
+    def shown(job: Job) -> JobView:
+        if job.status is JobStatus.PENDING:
+            return job.view(_pending_reason(job, waits(job)))
+        pace = paces.get(job.job_id) if job.status.is_active else None
+        return job.view(progress=pace.progress if pace and pace.attempt == job.attempt else None)
+
+    return [shown(job) for job in jobs]
 
 
 def waiting_reasons(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,6 +18,7 @@ from fleet_protocol.logs import (
     MAX_CHUNK_BYTES,
     Ack,
     Ask,
+    GaugesWord,
     Hole,
     Nack,
     Resume,
@@ -27,6 +28,7 @@ from fleet_protocol.logs import (
     from_agent,
     parse_data_frame,
 )
+from fleet_protocol.workers import Gauges
 from fleet_server.errors import LogClosed, LogDiverged, LogGap, Refusal, StorageFull, UnknownAttempt
 from fleet_server.logs.service import Logs
 
@@ -48,6 +50,7 @@ REASONS: Mapping[type[Refusal], Literal["gap", "diverged", "closed", "full", "un
 class Streams:
     """The open websockets of agents, to push to; who is not connected learns from its next heartbeat."""
 
+    on_gauges: Callable[[WorkerId, Gauges], None]
     outboxes: dict[WorkerId, asyncio.Queue[Word | None]] = field(default_factory=dict)
 
     def push(self, worker: WorkerId, word: Word) -> None:
@@ -69,6 +72,7 @@ class AgentStream:
         self._websocket = websocket
         self._logs = logs
         self._streams = streams
+        self._worker = WorkerId("")
         self._outbox: asyncio.Queue[Word | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(UNDER_WAY)
 
@@ -110,6 +114,7 @@ class AgentStream:
         word = from_agent.validate_json(message.get("text") or "")
         if not isinstance(word, StreamHello):
             raise ValueError("the first message must be hello")
+        self._worker = word.worker
         self._streams.outboxes[word.worker] = self._outbox
         return word.worker
 
@@ -127,6 +132,9 @@ class AgentStream:
                 case Hole() as hole:
                     lose = self._logs.append_hole(hole.attempt, hole.offset, hole.length)
                     answer = self._append(hole.attempt, lose)
+                case GaugesWord() as gauges:
+                    self._streams.on_gauges(self._worker, gauges)
+                    return
                 case _:
                     return
         await self._room.acquire()

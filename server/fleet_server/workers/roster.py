@@ -11,10 +11,10 @@ from sqlalchemy import RowMapping
 
 from fleet_protocol.capability import Capability
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
-from fleet_protocol.jobs import Progress
 from fleet_protocol.manifest import HostPolicy
-from fleet_protocol.workers import WorkerView
+from fleet_protocol.workers import Gauges, WorkerView
 from fleet_server.workers.leases import Leases
+from fleet_server.workers.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,13 @@ class Worker:
     first_heard_at: datetime
     last_heard_at: datetime
 
-    def view(self, policy: HostPolicy, running: Iterable[JobId], heard: datetime | None = None) -> WorkerView:
+    def view(
+        self,
+        policy: HostPolicy,
+        running: Iterable[JobId],
+        heard: datetime | None = None,
+        gauges: Gauges | None = None,
+    ) -> WorkerView:
         return WorkerView.model_construct(
             worker=self.worker_id,
             name=self.name,
@@ -44,6 +50,7 @@ class Worker:
             capability=self.capability,
             version=self.version,
             running=tuple(running),
+            gauges=gauges if self.live else None,
             first_heard_at=self.first_heard_at,
             last_heard_at=max(self.last_heard_at, heard or self.last_heard_at),
         )
@@ -70,7 +77,8 @@ class Roster:
     policies: Mapping[str, HostPolicy] = field(default_factory=dict)
     heard: dict[WorkerId, datetime] = field(default_factory=dict)
     beats: dict[AttemptId, datetime] = field(default_factory=dict)
-    progress: dict[JobId, Progress] = field(default_factory=dict)
+    paces: dict[JobId, Pace] = field(default_factory=dict)
+    gauges: dict[WorkerId, Gauges] = field(default_factory=dict)
     leases: Leases = field(default_factory=Leases)
 
     def policy(self, name: str) -> HostPolicy:
@@ -87,10 +95,14 @@ class Roster:
     def hear(self, worker: WorkerId, now: datetime) -> None:
         self.heard[worker] = now
 
+    def measure(self, worker: WorkerId, gauges: Gauges | None) -> None:
+        if gauges is not None and worker in self.workers:
+            self.gauges[worker] = gauges
+
     def keep_only(self, attempts: Set[AttemptId], jobs: Set[JobId]) -> None:
         """Forget what was heard of attempts that are over."""
         self.beats = {attempt: at for attempt, at in self.beats.items() if attempt in attempts}
-        self.progress = {job: progress for job, progress in self.progress.items() if job in jobs}
+        self.paces = {job: pace for job, pace in self.paces.items() if job in jobs}
 
     def silent(self, now: datetime, listening_since: datetime, live_after: timedelta) -> list[Worker]:
         """Live workers that were not heard for `live_after`, while somebody was listening."""

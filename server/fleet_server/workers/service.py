@@ -52,6 +52,7 @@ from fleet_server.matching.loop import MatchingLoop
 from fleet_server.settings import Settings
 from fleet_server.workers import queries
 from fleet_server.workers.failures import by_worker, count
+from fleet_server.workers.pace import paced
 from fleet_server.workers.roster import Roster, Worker
 
 log = structlog.get_logger()
@@ -88,6 +89,7 @@ class Workers:
             worker = await self.database.writer.run(lambda tx: self._register(tx, request))
             self.roster.put(worker)
             self.roster.hear(worker.worker_id, self.clock.now())
+            self.roster.measure(worker.worker_id, request.gauges)
         verdicts = [await self._greeted(entry, worker.worker_id) for entry in request.attempts]
         return HelloAnswer(
             version=program_version(),
@@ -155,12 +157,14 @@ class Workers:
     async def heartbeat(self, job_id: JobId, request: HeartbeatRequest) -> HeartbeatAnswer:
         """A verdict, never an error: it waits for no writer."""
         self.hear(request.worker)
+        self.roster.measure(request.worker, request.gauges)
         verdict, why = await self._judge(request.attempt, request.worker)
         lease = self.roster.leases.of(request.attempt, request.worker)
         if verdict is Verdict.CONTINUE:
             self.roster.beats[request.attempt] = self.clock.now()
             if lease and lease.job_id == job_id and request.progress is not None:
-                self.roster.progress[job_id] = request.progress
+                pace = self.roster.paces.get(job_id)
+                self.roster.paces[job_id] = paced(pace, request.attempt, request.progress, self.clock.now())
         else:
             log.info("heartbeat_refused", job=job_id, attempt=request.attempt, verdict=verdict)
         seconds = lease and lease.seconds
@@ -288,4 +292,5 @@ class Workers:
         ]
 
     def view(self, worker: Worker, running: list[JobId]) -> WorkerView:
-        return worker.view(self.roster.policy(worker.name), running, self.roster.heard.get(worker.worker_id))
+        heard, gauges = self.roster.heard.get(worker.worker_id), self.roster.gauges.get(worker.worker_id)
+        return worker.view(self.roster.policy(worker.name), running, heard, gauges)
