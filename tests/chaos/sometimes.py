@@ -20,7 +20,7 @@ JOURNAL: dict[str, list[tuple[str, dict[str, str]]]] = {
     "refused offset": [("refused", {"code": "log_gap"}), ("log_gap", {})],
     "overlap": [("log_overlap", {})],
     "torn tail": [("log_torn", {})],
-    "hole": [("log_dropped", {})],
+    "hole": [("log_hole", {})],
     "adoption": [("attempt_adopted", {})],
     "transport switch": [("logs_over_http", {})],
     "unknown verdict": [("attempt_unknown", {})],

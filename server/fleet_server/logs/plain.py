@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
+import structlog
+
 from fleet_server.logs.sidecar import ROW_BYTES, Hole, Kind, Row, add_hole, holes_of, read_rows
 
+log = structlog.get_logger()
 BLOCK_BYTES = 1024 * 1024
 READS_AT_ONCE = hasattr(os, "RWF_NOWAIT")  # Linux: a read that says so instead of waiting for the disk
 
@@ -118,6 +121,8 @@ class PlainLog:
             rows.pop()
         start, end = _last_span(rows)
         with _opened(self.path, os.O_RDWR) as file, _opened(self.rows_path, os.O_RDWR) as sidecar:
+            if torn := os.fstat(file).st_size - end:
+                log.info("log_torn", file=self.path.name, bytes=torn)
             os.ftruncate(file, end)
             os.ftruncate(sidecar, len(rows) * ROW_BYTES)
             if rows and rows[-1].kind is Kind.DATA:

@@ -72,11 +72,15 @@ class LogStore:
 
     async def append_hole(self, attempt: AttemptId, offset: int, size: int) -> int:
         """The same rule for bytes that the agent declares lost; what of them is here already stays."""
+        log.info("log_hole", attempt=attempt, offset=offset, bytes=size)
         return await self._append(attempt, offset, size, None)
 
     async def _append(self, attempt: AttemptId, offset: int, size: int, data: bytes | None) -> int:
         while True:
             found = await self._find(attempt)
+            if offset != found.length:
+                what = "log_gap" if offset > found.length else "log_overlap"
+                log.info(what, attempt=attempt, offset=offset, durable=found.length)
             if isinstance(found, ClosedLog):
                 await self._check(found, offset, data or b"")
                 if offset + size > found.length:
