@@ -101,6 +101,34 @@ async def test_a_log_that_nobody_takes_keeps_its_budget_and_its_end(
     assert log == printed  # every byte is there, or in a hole that was declared
 
 
+PRINTS_NOISE = """
+print("ready", flush=True)
+for _ in range(80): os.write(1, os.urandom(256 << 10))
+go = pathlib.Path(os.environ["FLEET_DATA"]) / "go"
+while not go.exists(): time.sleep(0.01)
+"""
+
+
+async def test_heartbeats_and_the_result_do_not_wait_for_a_log_that_is_stuck(
+    bench: Bench, coordinator: Coordinator, trainer: Script, tmp_path: Path
+) -> None:
+    bench.set(python=trainer(PRINTS_NOISE), data=tmp_path)
+    attempt = coordinator.offer(job_spec())
+    async with bench.agent():
+        await coordinator.until(lambda: b"ready" in coordinator.logs[attempt])
+        coordinator.is_deaf = True
+        [folder] = bench.attempts()
+        await until(lambda: (folder / "log").stat().st_size > 20 * MIB)
+        beats = len(coordinator.of("heartbeat"))
+        await coordinator.told("heartbeat", beats + 5)
+        (tmp_path / "go").touch()
+        [done] = await coordinator.told("complete")
+        assert isinstance(done, CompleteRequest)
+        assert len(coordinator.logs[attempt]) < (done.log_bytes or 0)
+        coordinator.is_deaf = False
+        await coordinator.until(lambda: len(coordinator.logs[attempt]) == done.log_bytes)
+
+
 async def test_no_work_is_asked_for_without_room_for_last_words(
     small: Bench, coordinator: Coordinator
 ) -> None:

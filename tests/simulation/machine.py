@@ -46,7 +46,12 @@ class Machine:
     ) -> None:
         self.name = capability.hostname
         self.settings = Settings(
-            server=URL, state=folder, name=self.name, grace=20.0, max_jobs=capability.max_jobs
+            server=URL,
+            state=folder,
+            name=self.name,
+            grace=20.0,
+            max_jobs=capability.max_jobs,
+            spool_gib=1 / 64,  # and with it a small reserve: many machines share this one's disk
         )
         self._token, self._capability = token, capability
         self.wire, self.trainers, self._seen, self._loop = wire, trainers, seen, loop
