@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 
 from fleet_client.answers import adapted, parsed, problem_of
 from fleet_client.errors import Conflict, NotAuthenticated, NotFound, Unreachable, refused
+from fleet_client.pushing import Told, push
 from fleet_client.settings import Target, checked_url, find_target
 from fleet_client.streams import messages
 from fleet_protocol.errors import Code, Problem, ProblemItem
@@ -32,11 +34,14 @@ from fleet_protocol.jobs import (
 from fleet_protocol.local import Role, is_loopback
 from fleet_protocol.logs import LogEnd, LogHole, LogStart, to_viewer
 from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
+from fleet_protocol.prune import PruneAnswer, PruneRequest
 from fleet_protocol.version import program_version
 from fleet_protocol.wire import Request
 from fleet_protocol.workers import WorkerPage
 
 TIMEOUT = httpx.Timeout(60, connect=5)
+LONG_TIMEOUT = httpx.Timeout(60, connect=5, read=900)  # many gigabytes are read again before an answer
+BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 TRIES = 3  # of a request that may be repeated; others are sent once
 LONGEST_PAUSE_SECONDS = 3.0
 PAGE = 1000  # jobs; the most that a coordinator gives at once
@@ -193,6 +198,17 @@ class FleetClient:
         body = ReloadRequest(toml=toml, file=file, blobs=blobs or None)
         return await self._post(Plan, "/v1/manifest/reload", body, repeatable=True)
 
+    async def push(self, path: Path, sha256: Sha256, told: Told = lambda done, total: None) -> None:
+        """Stores a data set or a source, which has to be what `sha256` names (`manifest.contents` says it).
+
+        Goes on where an earlier try ended. `told` hears how many bytes are there, and how many it will be.
+        """
+        await push(self._transfer, path, sha256, told)
+
+    async def prune(self, *, dry_run: bool = True) -> PruneAnswer:
+        """Deletes what is stored and nothing refers to; as a dry run only tells what that is."""
+        return await self._post(PruneAnswer, "/v1/prune", PruneRequest(dry_run=dry_run))
+
     async def manifest(self) -> CurrentManifest:
         return await self._get(CurrentManifest, "/v1/manifest")
 
@@ -296,14 +312,36 @@ class FleetClient:
     ) -> httpx.Response:
         headers = {"Content-Type": "application/json"} if body else None
         content = body.model_dump_json(exclude_none=True) if body else None
+        request = self._http.build_request(method, path, params=list(query), content=content, headers=headers)
         try:
-            return await self._http.request(
-                method, path, params=list(query), content=content, headers=headers
-            )
-        except httpx.RequestError as error:
+            return await self._exchange(request)
+        except Unreachable as error:
             # A kept connection that the other side closed in the meantime looks like this, once.
-            if again and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError | httpx.WriteError):
-                return await self._send(method, path, query, body, again=False)
+            if again and isinstance(error.__cause__, BROKEN):
+                return await self._exchange(request)
+            raise
+
+    async def _transfer(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: AsyncIterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """One try at what may be large."""
+        request = self._http.build_request(
+            method, path, content=content, headers=headers, timeout=LONG_TIMEOUT
+        )
+        answer = await self._exchange(request)
+        if answer.is_success:
+            return answer
+        raise self._refusal(answer)
+
+    async def _exchange(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await self._http.send(request)
+        except httpx.RequestError as error:
             raise Unreachable(
                 f"No answer from {self.target.url}: {str(error) or type(error).__name__}."
             ) from error

@@ -4,6 +4,7 @@ FleetError                 one sentence, and `next`: what to do about it
 ├── BadAddress             the coordinator's address cannot or must not be used
 ├── Unreachable            no answer, or the connection broke
 ├── BadAnswer              something answered that does not speak fleet's protocol
+├── Unreadable             a file or folder that was to be sent cannot be, or changed meanwhile
 └── Refused                a problem in the coordinator's own words; `code` is stable
     ├── NotAuthenticated   no token, or a wrong one
     ├── NotPermitted       the token's role may not do that
@@ -37,6 +38,10 @@ class Unreachable(FleetError):
 
 class BadAnswer(FleetError):
     """Something answered, but not in fleet's words."""
+
+
+class Unreadable(FleetError):
+    """A file or folder that was to be sent cannot be, or changed meanwhile."""
 
 
 class Refused(FleetError):

@@ -65,5 +65,15 @@ def headline(metrics: Mapping[str, Metric]) -> str:
     return next((f"{one_line(name)} {figure(metric)}" for name, metric in metrics.items()), "")
 
 
+def size(count: int) -> str:
+    """`17 B`, `1.4 MiB`."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
 def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fleet_client.cli import demo, logs, manifest, orders, placing, reading
+from fleet_client.cli import demo, logs, manifest, orders, placing, pruning, reading
 from fleet_client.cli.session import Url, sentences
 from fleet_protocol.version import program_version
 
@@ -31,6 +31,7 @@ app.command()(orders.accept_result)
 app.command()(manifest.plan)
 app.command()(manifest.reload)
 app.command()(manifest.check)
+app.command()(pruning.prune)
 app.command()(demo.demo)
 
 

@@ -10,14 +10,19 @@ import typer
 from rich.text import Text
 
 from fleet_client.cli.output import SHORT, emit, print_json, print_text, table, word
+from fleet_client.cli.progress import progress
 from fleet_client.cli.session import CHANGES, FAILED, Json, Url, ask, fail, note
+from fleet_client.errors import Conflict
 from fleet_client.text import counted, printable
 
 if TYPE_CHECKING:
+    from fleet_client.client import FleetClient
     from fleet_protocol.ids import Sha256
     from fleet_protocol.manifest import Manifest
     from fleet_protocol.plan import Plan, PlanEntry
     from fleet_protocol.problems import ManifestProblem
+
+    Source = tuple[str | None, str | None, dict[str, Sha256] | None]
 
 File = Annotated[
     Path | None,
@@ -65,12 +70,33 @@ def plan(
 
 
 def reload(file: File = None, *, url: Url = None, json: Json = False) -> None:
-    """Apply a manifest: queue what is new, once."""
+    """Apply a manifest: queue what is new, once.
+
+    Data sets and sources that the coordinator lacks are pushed to it first.
+    """
     source = source_of(file)
-    print_plan(ask(url, lambda fleet: fleet.reload(*source)), "was applied", json=json)
+    folder = file.parent if file else Path()
+    print_plan(ask(url, lambda fleet: applied(fleet, source, folder)), "was applied", json=json)
 
 
-def source_of(file: Path | None) -> tuple[str | None, str | None, dict[str, Sha256] | None]:
+async def applied(fleet: FleetClient, source: Source, folder: Path) -> Plan:
+    """The coordinator says what it lacks; with that it is asked again."""
+    from fleet_protocol.errors import Code
+
+    paths = {sha256: path for path, sha256 in (source[2] or {}).items()}
+    try:
+        return await fleet.reload(*source)
+    except Conflict as error:
+        lacking = [sha256 for sha256 in paths if any(item.key == sha256 for item in error.problem.errors)]
+        if error.code != Code.BLOB_MISSING or not lacking:
+            raise
+    with progress() as told:
+        for sha256 in lacking:
+            await fleet.push(folder / paths[sha256], sha256, told(paths[sha256]))
+    return await fleet.reload(*source)
+
+
+def source_of(file: Path | None) -> Source:
     """A manifest's text, its name, and the digests of what it names; nothing for the coordinator's own file."""
     from fleet_protocol.manifest import ManifestError, contents, parse
     from fleet_protocol.plan import MAX_MANIFEST_CHARS
