@@ -170,10 +170,15 @@ async def test_doctor_shows_what_would_be_advertised(
         (tmp_path / name).touch()
     command = [*AGENT, "doctor", "--server", coordinator.url, "--models", "gbt"]
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "models    none" in done.stdout
+    assert done.returncode == 0, done.stderr
     assert "! No --data folder is named" in done.stdout
     command += ["--data", str(tmp_path)]
+    nothing = [*command, "--models", "none", "--no-allow-commands"]
+    done = await asyncio.to_thread(subprocess.run, nothing, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "models    none" in done.stdout
+    assert "fleet's own only (--allow-commands)" in done.stdout
+    assert "this worker will get no job" in done.stdout
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "models    gbt" in done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -80,6 +81,7 @@ BUSY = ((demand(min_cores=0, min_ram_gib=0), 1),)
             "deny_jobs = ['gbt']",
         ),
         (demand("cnn"), offer(), "model_not_offered", "cnn", "gbt, mlp"),
+        (demand(), offer(data=False), "no_data", "data of the worker's own", "none"),
         (demand(), offer(state={"held": BUSY}), "busy", "fewer than 1 running", "1"),
         (demand(), offer(state={"draining": True}), "draining", "takes new work", "draining"),
         (demand(), offer(state={"live": False}), "not_live", "heard within a minute", "silent"),
@@ -116,6 +118,12 @@ def test_every_reason_is_told_at_once():
         "denied_host", "model_not_offered", "not_live", "busy", "no_cuda", "too_little_ram", "too_few_cores",
     ]  # fmt: skip
     assert [r.code for r in can_ever(demand(), offer(state={"held": BUSY, "live": False}))] == []
+
+
+def test_a_job_that_brings_its_data_or_its_program_asks_for_no_data_of_the_workers():
+    bare = offer(data=False, datasets=True, commands=True)
+    assert not fits(replace(demand(), own_dataset=True), bare)
+    assert not fits(replace(demand("mine"), own_program=True), bare)
 
 
 def test_why_a_job_waits():

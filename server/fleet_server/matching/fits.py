@@ -143,7 +143,7 @@ def _not_allowed(demand: Demand, offer: Offer) -> Iterator[Refusal]:
         message = "has no data of its own, and the job names no dataset"
         yield _refuse("no_data", "data of the worker's own", "none", message)
     if demand.own_dataset and not offer.capability.datasets:
-        message = "does not fetch the manifest's data sets yet"
+        message = "does not fetch the manifest's data sets"
         yield _refuse("no_datasets", "fetches data sets", "does not", message)
 
 
