@@ -72,11 +72,11 @@ class Reserve:
         self._is_spent = False
 
     def take(self) -> None:
-        """OSError as long as the disk has not twice its size to spare, so that taking it fills no disk."""
+        """OSError unless there is room for it and more, so that neither taking it nor what begins then fills a disk."""
+        if self.free < (needed := self.size // 4 if self.is_held else 2 * self.size):
+            raise OSError(errno.ENOSPC, f"fewer than {needed:,} bytes are free there")
         if self.is_held:
             return
-        if self.free < 2 * self.size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
             with self._path.open("wb") as file:
                 if sys.platform == "linux":

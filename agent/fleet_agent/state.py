@@ -32,8 +32,6 @@ from fleet_protocol.workers import ClaimAnswer, CompleteRequest, FailRequest, Re
 
 LOCK_VARIABLE = "FLEET_AGENT_LOCK"
 """Tells the program that takes this one's place which descriptor holds the lock."""
-ROOM_BYTES = 64 * 1024
-"""Written with each claim's id: more than a granted job's record and folders take."""
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 Outcome = CompleteRequest | FailRequest | ReleaseRequest
@@ -300,12 +298,9 @@ class StateFolder:
         return None
 
     def new_claim(self) -> str:
-        """An id that is on disk before it is sent: asking again with it gives the same answer.
-
-        OSError when there is not even room for what a job's start writes: then none should be asked for.
-        """
+        """An id that is on disk before it is sent: asking again with it gives the same answer."""
         claim = str(uuid4())
-        write_durably(self.root / "claim", claim.ljust(ROOM_BYTES))
+        write_durably(self.root / "claim", claim)
         return claim
 
     def settle_claim(self) -> None:

@@ -72,10 +72,3 @@ async def test_a_granted_job_that_cannot_be_written_down_is_given_back_at_once(
     assert isinstance(released, ReleaseRequest)
     assert (released.attempt, released.reason) == (attempt, ReleaseReason.NOT_STARTED)
     assert bench.attempts() == []
-
-
-def test_a_claims_id_is_written_with_room_for_a_job(bench: Bench) -> None:
-    folder = state.StateFolder(bench.settings.state)
-    claim = folder.new_claim()
-    assert (folder.root / "claim").stat().st_size == state.ROOM_BYTES
-    assert folder.pending_claim() == claim

@@ -223,3 +223,10 @@ def test_nothing_can_be_given_back_on_every_file_system(tmp_path: Path):
         with (disk / "log").open("r+b") as file, pytest.raises(OSError):
             punch(file.fileno(), 0, BLOCK_BYTES)
         assert told(follow(disk / "log")) == (BYTES, [])
+
+
+def test_a_file_system_that_tells_of_a_hole_where_data_is_loses_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fleet_agent.spool.data_after", lambda *_: None)
+    assert told(follow(path, BYTES)) == (BYTES, [])
