@@ -117,7 +117,7 @@ MUTANTS = [
         "content.py",
         "if found != sha256:",
         "if False:",
-        "tests/server/test_artifacts.py",
+        "tests/server/test_artifacts.py tests/server/test_blobs.py",
     ),
     Mutant(
         "upload: it goes on where it ended",
@@ -131,6 +131,44 @@ MUTANTS = [
         "workers/service.py",
         "if not artifact_queries.uploaded(tx.connection, request.attempt, request.artifact):",
         "if False:",
+    ),
+    Mutant(
+        "checkpoint: current token",
+        TRANSITIONS,
+        CURRENT + "    if (job.checkpoint, attempt.checkpoint)",
+        "    if (job.checkpoint, attempt.checkpoint)",
+    ),
+    Mutant(
+        "checkpoint: its bytes are there",
+        "workers/service.py",
+        "if not blob_queries.known(tx.connection, [request.sha256]):",
+        "if False:",
+    ),
+    Mutant(
+        "complete: nothing to go on from",
+        TRANSITIONS,
+        "        checkpoint=None,\n        metrics",
+        "        metrics",
+    ),
+    Mutant(
+        "requeue: anew only on purpose",
+        TRANSITIONS,
+        "checkpoint=None if again else job.checkpoint,",
+        "checkpoint=None,",
+    ),
+    Mutant(
+        "prune: not what a job needs",
+        "blobs/queries.py",
+        "if sha256 in needed(tx.connection):",
+        "if False:",
+        "tests/server/test_blobs.py",
+    ),
+    Mutant(
+        "reload: not without its data",
+        "manifest/service.py",
+        "        if missing:\n            await self._take_in(source, missing)\n",
+        "",
+        "tests/server/test_blobs.py",
     ),
     Mutant(
         "claim: only a pending job",

@@ -18,6 +18,7 @@ from fleet_protocol.jobs import AcceptRequest, RequeueRequest
 from fleet_protocol.plan import ReloadRequest
 from fleet_protocol.states import FailureKind, ReleaseReason, Verdict
 from fleet_protocol.workers import (
+    CheckpointRequest,
     ClaimAnswer,
     CompleteRequest,
     FailRequest,
@@ -28,6 +29,7 @@ from fleet_protocol.workers import (
     StartRequest,
 )
 from fleet_server.artifacts.queries import save_upload
+from fleet_server.blobs.queries import save as save_blob
 from fleet_server.database import Transaction
 from fleet_server.errors import Refusal
 from fleet_server.jobs.model import job_from
@@ -62,10 +64,12 @@ CHANGED = {
     "no manifest": "schema_version = 2",
 }
 DIGESTS = [Sha256(letter * 64) for letter in "ab"]
+CHECKPOINTS = [Sha256(letter * 64) for letter in "cde"]
 
 
 STANDING = (
-    "SELECT job_id, version, status, attempts, errors, lost, generation, attempt, cancel_requested, not_before "
+    "SELECT job_id, version, status, attempts, errors, lost, generation, attempt, cancel_requested, not_before, "
+    "checkpoint "
     "FROM jobs"
 )
 OPEN_ATTEMPTS = "SELECT job_id, attempt FROM attempts WHERE status IN ('claimed', 'running')"
@@ -170,6 +174,8 @@ class History:
             self.sometimes["nothing to claim"] += 1
             return
         work = answer.job.job_id
+        assert answer.checkpoint == self.reference.works[work].checkpoint
+        self.sometimes["claim that goes on"] += answer.checkpoint is not None
         avoided = before[work][1] == request.worker
         self.sometimes["the same worker again after a failure"] += avoided
         self.sometimes["another worker after a failure"] += bool(before[work][1]) and not avoided
@@ -253,6 +259,23 @@ class History:
         first = drive(self.stage.database.writer.run(note))
         assert first is (digest not in mine.uploads)
         mine.uploads.add(digest)
+
+    def checkpoint(self) -> None:
+        """A checkpoint of any attempt, of bytes that may never have come."""
+        held, sha256 = self._some_attempt(), self.choice.of(CHECKPOINTS)
+        if held is None:
+            return
+        if self.choice.of([True, True, False]):
+            drive(self.stage.database.writer.run(lambda tx: save_blob(tx, sha256, 1)))
+            self.reference.blobs.add(sha256)
+        mine = self.reference.tries.get(held.attempt)
+        request = CheckpointRequest(worker=held.worker, sha256=sha256)
+        refused = self._both(
+            mine.job if mine else held.job,
+            self.stage.workers.checkpoint(held.attempt, request),
+            lambda: self.reference.checkpoint(sha256, held.attempt, held.worker),
+        )
+        self.sometimes[f"checkpoint refused: {refused}" if refused else "checkpoint"] += 1
 
     def finish(self) -> None:
         """The good end: start, upload, complete."""
@@ -490,6 +513,9 @@ class History:
             ought = (known.status, known.attempts, known.errors, known.lost, known.generation, known.holder)
             assert rows[work][2:8] == ought, (work, rows[work], ought)
             assert (bool(rows[work][8]), self.stage.time(rows[work][9])) == (known.cancel, known.not_before)
+            assert rows[work][10] == known.checkpoint, (
+                "it goes on from what its attempts left, and from nothing else"
+            )
             assert known.errors <= known.max_attempts, "J10"
         ours = {(known.job, attempt) for attempt, known in self.reference.tries.items() if known.is_open}
         assert len(held) == len(ours), "J1"
@@ -634,6 +660,7 @@ STEPS: dict[str, Callable[[History], None]] = {
     "report": History.report,
     "repeat": History.repeat,
     "upload": History.upload,
+    "checkpoint": History.checkpoint,
     "finish": History.finish,
     "heartbeat": History.heartbeat,
     "hello": History.hello,
@@ -668,8 +695,8 @@ WEIGHTS = {
 OFTEN = [name for name in STEPS for _ in range(WEIGHTS.get(name, 1))]
 
 VERBS = ["start", "complete", "fail", "release"]
-KINDS = """accepted cancel_requested cancelled claimed completed failed lost released removed requeued rescheduled
-restored retried started worker_back worker_hello worker_lost"""
+KINDS = """accepted cancel_requested cancelled checkpointed claimed completed failed lost released removed requeued
+rescheduled restored retried started worker_back worker_hello worker_lost"""
 SOMETIMES = frozenset(
     [
         *(f"event: {kind}" for kind in KINDS.split()),
@@ -683,6 +710,9 @@ SOMETIMES = frozenset(
         "another worker after a failure",
         "cancel lost to complete",
         "cancel won",
+        "checkpoint refused: blob_missing",
+        "checkpoint refused: stale_attempt",
+        "claim that goes on",
         "complete refused: artifact_missing",
         "heartbeat in time, swept later",
         "heartbeat just after the sweep took it",

@@ -32,6 +32,7 @@ class Work:
     cancel: bool = False
     not_before: datetime | None = None
     avoid: str | None = None
+    checkpoint: str | None = None
     wins: dict[int, int] = field(default_factory=dict)
     """Completions by generation."""
 
@@ -48,6 +49,7 @@ class Try:
     words: set[tuple[object, ...]] = field(default_factory=set)
     """What its agent said of its end and was believed; the same again is no news."""
     uploads: set[str] = field(default_factory=set)
+    checkpoint: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -60,6 +62,7 @@ class Reference:
     looked: datetime
     works: dict[str, Work]
     tries: dict[str, Try] = field(default_factory=dict)
+    blobs: set[str] = field(default_factory=set)
 
     def claim(self, job: str, attempt: str, worker: str, claim: str, *, now: datetime) -> None:
         """A claim was answered with this attempt, which it must have been allowed to be."""
@@ -100,6 +103,21 @@ class Reference:
             return "completed"
         return self._again(work, held, verb, word, now)
 
+    def checkpoint(self, checkpoint: str, attempt: str, worker: str) -> str | None:
+        """A worker says from what the job would go on."""
+        held = self.tries.get(attempt)
+        if held is None:
+            raise Refused("unknown_attempt")
+        work = self.works[held.job]
+        if held.worker != worker or not held.is_open or work.holder != attempt or work.status not in ACTIVE:
+            raise Refused("stale_attempt")
+        if checkpoint not in self.blobs:
+            raise Refused("blob_missing")
+        if (work.checkpoint, held.checkpoint) == (checkpoint, checkpoint):
+            return None
+        work.checkpoint = held.checkpoint = checkpoint
+        return "checkpointed"
+
     @staticmethod
     def _is_repeated(verb: str, word: tuple[object, ...], held: Try) -> bool:
         if verb == "start":
@@ -110,6 +128,7 @@ class Reference:
 
     def _win(self, work: Work) -> None:
         work.status, work.cancel, work.not_before, work.avoid = "completed", False, None, None
+        work.checkpoint = None
         work.wins[work.generation] = work.wins.get(work.generation, 0) + 1
         assert work.wins[work.generation] == 1, "J2: a generation completes once"
 
@@ -183,6 +202,7 @@ class Reference:
         work.generation += work.status == "completed"
         work.status, work.errors, work.lost, work.cancel = "pending", 0, 0, False
         work.not_before = work.avoid = None
+        work.checkpoint = None if again else work.checkpoint
         return "requeued"
 
     def accept(self, job: str, attempt: str, artifact: str | None) -> str:
