@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -150,8 +150,10 @@ class Worker:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def claim(self, wait: float = 0, claim_id: str | None = None) -> ClaimAnswer | None:
-        body = {"worker": self.id, "claim_id": claim_id or str(uuid4()), "wait": wait}
+    async def claim(
+        self, wait: float = 0, claim_id: str | None = None, holds: Sequence[str] = ()
+    ) -> ClaimAnswer | None:
+        body = {"worker": self.id, "claim_id": claim_id or str(uuid4()), "wait": wait, "holds": list(holds)}
         answer = await self.post("/v1/job/claim", body)
         assert answer.status_code in (200, 204), answer.text
         return ClaimAnswer.model_validate_json(answer.content) if answer.status_code == 200 else None

@@ -461,3 +461,20 @@ async def test_a_coordinator_without_room_for_its_data_serves_what_it_has(
         assert await fleet.count("jobs") == 0
         assert (await fleet.post("/v1/manifest/reload")).status_code == 200
         assert await fleet.count("jobs") == 2
+
+
+async def test_of_two_that_wait_the_one_with_the_data_gets_the_job(fleet: Coordinator):
+    able = {"commands": True, "datasets": True, "ram_gib": 8}
+    tight = await fleet.worker("tight", **able)
+    holder = await fleet.worker("holder", **{**able, "ram_gib": 64})
+    async with asyncio.TaskGroup() as group:
+        claims = [
+            group.create_task(tight.claim(wait=30)),
+            group.create_task(holder.claim(wait=30, holds=[digest(b"data")])),
+        ]
+        await until(lambda: len(fleet.services.matching._waiting) == 2)
+        for data in (b"data", b"source"):
+            await _put(fleet, data, digest(data))
+        await fleet.post("/v1/manifest/reload", _body(b"data", b"source"))
+    given = {claim.result().job.name: number for number, claim in enumerate(claims)}
+    assert given == {"mine": 1, "trees": 0}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_protocol.capability import Capability, Gpu
-from fleet_protocol.ids import JobId, WorkerId
+from fleet_protocol.ids import JobId, Sha256, WorkerId
 from fleet_protocol.jobs import Needs
 from fleet_protocol.manifest import HostPolicy
 from fleet_server.matching.assign import Candidate, assign, heads_wanted
@@ -185,6 +185,20 @@ def test_the_worker_is_chosen_by_host_priority_then_the_tightest_fit_then_the_na
     waiting = [large, gpu, twin, favoured, small]
     chosen = [worker for _, worker in pair([candidate(str(n)) for n in range(5)], waiting)]
     assert chosen == ["zz", "small", "twin", "large", "gpu"]
+
+
+def test_who_holds_the_data_set_comes_before_a_tighter_fit_and_after_the_hosts_priority():
+    data, other = Sha256("a" * 64), Sha256("b" * 64)
+    job = replace(candidate(), dataset=data)
+    tight, holder = offer("tight", ram_gib=8), offer("holder", ram_gib=64, state={"holds": frozenset({data})})
+    favoured = offer("favoured", HostPolicy(priority=1), ram_gib=256)
+    full = offer("full", ram_gib=2, state={"holds": frozenset({data, other})})
+    assert pair([job], [tight, holder, full]) == [("j", "holder")], "and never where it does not fit"
+    assert pair([job], [tight, holder, favoured]) == [("j", "favoured")]
+    assert pair([replace(job, dataset=other)], [tight, holder]) == [("j", "tight")]
+    assert pair([candidate()], [tight, holder]) == [("j", "tight")]
+    two = [replace(candidate("a"), dataset=other), replace(candidate("b"), dataset=data)]
+    assert pair(two, [tight, holder]) == [("a", "tight"), ("b", "holder")], "equal demands, other data"
 
 
 def test_each_worker_gets_one_and_nothing_blocks_what_is_behind_it():

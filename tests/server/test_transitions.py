@@ -134,6 +134,39 @@ def test_a_completion_is_final():
 
 
 @pytest.mark.parametrize("begin", [claimed, running])
+def test_a_checkpoint_is_kept_until_the_job_is_completed(begin: Callable[[], tuple[Job, Attempt]]):
+    job, held = after(transitions.checkpointed(*begin(), LATER, ARTIFACT))
+    assert (job.checkpoint, held.checkpoint, job.status) == (ARTIFACT, ARTIFACT, begin()[0].status)
+    assert transitions.checkpointed(job, held, LATER, ARTIFACT) is None, "repeated: nothing more happens"
+    newer, _ = after(transitions.checkpointed(job, held, LATER, OTHER_ARTIFACT))
+    assert newer.checkpoint == OTHER_ARTIFACT
+    for ending in ENDINGS.values():
+        ended, over = after(ending(job, held))
+        assert over.checkpoint == ARTIFACT
+        assert ended.checkpoint == (None if ended.status is JobStatus.COMPLETED else ARTIFACT)
+        with pytest.raises(StaleAttempt):
+            transitions.checkpointed(ended, over, LATER, ARTIFACT)
+
+
+def test_the_next_attempts_own_checkpoint_is_news_even_if_the_bytes_are_the_same():
+    job, held = after(transitions.checkpointed(*running(), LATER, ARTIFACT))
+    again, second = after(transitions.claimed(after(lose(job, held))[0], attempt(TWO, 2), LATER))
+    assert again.checkpoint == ARTIFACT
+    with pytest.raises(StaleAttempt):
+        transitions.checkpointed(again, held, LATER, OTHER_ARTIFACT)
+    _, second = after(transitions.checkpointed(again, second, LATER, ARTIFACT))
+    assert second.checkpoint == ARTIFACT
+
+
+@pytest.mark.parametrize(("again", "goes_on"), [(False, ARTIFACT), (True, None)])
+def test_a_requeue_goes_on_from_the_checkpoint_unless_it_is_to_begin_anew(
+    again: bool, goes_on: Sha256 | None
+):
+    failed = replace(PENDING, status=JobStatus.FAILED, checkpoint=ARTIFACT)
+    assert transitions.requeued(failed, LATER, "", again=again).job.checkpoint == goes_on
+
+
+@pytest.mark.parametrize("begin", [claimed, running])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_repeated_ending_changes_nothing(begin: Callable[[], tuple[Job, Attempt]], ending: str):
     job, held = after(ENDINGS[ending](*begin()))
