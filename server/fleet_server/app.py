@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -49,6 +49,7 @@ from fleet_server.metrics.service import Metrics
 from fleet_server.metrics.store import MetricStore
 from fleet_server.prune.routes import router as prune_routes
 from fleet_server.prune.service import Prune, Unfinished
+from fleet_server.prune.strays import Strays
 from fleet_server.services import Services
 from fleet_server.settings import Settings
 from fleet_server.workers.flush import Flush
@@ -136,7 +137,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         artifacts=artifacts,
         blobs=blobs,
         superseded=Superseded(blobs, kept),
-        prune=Prune(clock, (blobs, artifacts, Unfinished(content))),
+        prune=Prune(clock, (blobs, artifacts, Unfinished(content), *_strays(settings, database))),
         logs=Logs(database, clock, log_store),
         metrics=Metrics(database, metric_store),
         streams=streams,
@@ -154,6 +155,11 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         except (BlobMissing, StorageFull) as error:  # what was applied before goes on
             log.error("manifest_not_applied", why=error.detail, next="fleet reload")
     return services
+
+
+def _strays(settings: Settings, database: Database) -> Iterator[Strays]:
+    for kind, folder in (("log", "logs"), ("metrics", "metrics")):
+        yield Strays(kind, settings.data / folder, database)
 
 
 def _loops(services: Services) -> dict[str, Coroutine[None, None, None]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -22,6 +23,7 @@ model = "mine"
 dataset = "watch"
 """
 HOUR = 3700
+STRAYS = [("logs", "log"), ("logs", "rows"), ("metrics", "jsonl")]
 
 
 async def put(fleet: Coordinator, data: bytes) -> str:
@@ -169,3 +171,25 @@ async def test_only_an_operator_prunes(fleet: Coordinator, role: Any):
 
 async def test_a_body_that_says_something_else(fleet: Coordinator):
     await refused(await fleet.post("/v1/prune", {"dryrun": False}), 422, "invalid_request")
+
+
+async def test_files_of_attempts_that_a_restored_database_does_not_know(fleet: Coordinator):
+    await fleet.load(manifest(job("trees")))
+    worker = await fleet.worker()
+    held = await worker.take()
+    await worker.log(held, 0, b"a line\n")
+    stray = str(uuid4())
+    files = [fleet.data / kind / stray[:2] / f"{stray}.{end}" for kind, end in STRAYS]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 5000)
+    assert await prune(fleet, dry_run=False) == [], "just written"
+    for path in fleet.data.glob("*/??/*.*"):
+        os.utime(path, (0, 0))
+    found = await prune(fleet, dry_run=False)
+    assert [(kind, name) for kind, name, _ in found] == [("log", stray), ("metrics", stray)]
+    assert all(size >= 5000 for _, _, size in found)
+    assert not any(path.exists() for path in files)
+    log = await fleet.http().get("/v1/job/trees/log")
+    assert log.content == b"a line\n", "the attempt that is known keeps its own"
+    assert await prune(fleet, dry_run=False) == []
