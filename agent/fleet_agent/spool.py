@@ -175,7 +175,7 @@ class Spool:
         end = self._droppable_end(self._size)
         if self._file is None:
             return end, end
-        start = data_after(self._file, _up(max(self._acknowledged - self._origin, head)))
+        start = data_after(self._file, _up(head))
         return (end if start is None else min(start, end)), end
 
     def _droppable_end(self, wanted: int) -> int:

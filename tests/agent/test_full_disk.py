@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from fleet_agent.spool import HEAD_BYTES, TAIL_BYTES
 from fleet_protocol.states import FailureKind
@@ -135,9 +136,9 @@ async def test_no_work_is_asked_for_without_room_for_last_words(
     filler = small.settings.state.parent / "of somebody else"
     filler.write_bytes(bytes(15 * MIB))
     small.set(spool_gib=8 / 1024)  # of which an eighth is more than what is left
-    async with small.agent():
-        await coordinator.told("hello")
-        await coordinator.told("hello")
-        assert coordinator.of("claim") == []
-        filler.unlink()
-        await coordinator.told("claim")
+    with capture_logs() as said:
+        async with small.agent():
+            await until(lambda: any(line["action"] == "claims_paused" for line in said))
+            assert coordinator.of("claim") == []
+            filler.unlink()
+            await coordinator.told("claim")
