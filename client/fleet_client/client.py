@@ -32,7 +32,8 @@ from fleet_protocol.jobs import (
     RequeueRequest,
 )
 from fleet_protocol.local import Role, is_loopback
-from fleet_protocol.logs import LogEnd, LogHole, LogStart, to_viewer
+from fleet_protocol.logs import HOLES_HEADER, LogEnd, LogHole, LogStart, to_viewer
+from fleet_protocol.metrics import MAX_READ_POINTS, JobMetrics
 from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
 from fleet_protocol.prune import PruneAnswer, PruneRequest
 from fleet_protocol.version import program_version
@@ -60,10 +61,15 @@ class LogChunk:
     length: int
     open: bool
     """More may come: the attempt is not over."""
+    holes: tuple[tuple[int, int], ...] = ()
+    """From where to where bytes are missing, of all holes that touch this piece; they read as zeros."""
+    state: str = ""
+    """`live`, `complete`, `partial` or `expired`."""
 
     @property
     def end(self) -> int:
-        return self.offset + len(self.data)
+        """Where to go on: behind a hole that reaches beyond the piece."""
+        return max(self.offset + len(self.data), *(end for _, end in self.holes), 0)
 
 
 class Filters(TypedDict, total=False):
@@ -155,6 +161,16 @@ class FleetClient:
     async def explain(self, ref: str) -> Explanation:
         return await self._get(Explanation, path_of(await self._plain(ref), "/explain"))
 
+    async def metrics(
+        self, ref: str, *, attempt: str | None = None, whole: bool = False, points: int | None = None
+    ) -> JobMetrics:
+        """The curves of `attempt`, else of the current or last one; `whole`: joined to those of the attempts before.
+
+        Each is thinned to at most `points`, its ends and extremes kept; without a number as little as can be.
+        """
+        query = given(attempt=attempt, points=points or MAX_READ_POINTS, whole="true" if whole else None)
+        return await self._get(JobMetrics, path_of(await self._plain(ref), "/metrics"), query)
+
     async def workers(self) -> WorkerPage:
         return await self._get(WorkerPage, "/v1/workers")
 
@@ -235,23 +251,36 @@ class FleetClient:
             yield adapted(events_frame, message, self.target.url)
 
     async def follow_log(
-        self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
+        self,
+        ref: str,
+        *,
+        offset: int | None = None,
+        tail: int | None = None,
+        since: str | None = None,
+        attempt: str | None = None,
     ) -> AsyncGenerator[LogStart | bytes | LogHole | LogEnd]:
         """`LogStart`, then the log's bytes as they come, then `LogEnd` once the attempt is over.
 
-        From byte `offset`, or from the last `tail` lines, else from the beginning. Without a `LogEnd` the
-        coordinator went away: go on from the start's offset plus the bytes received.
+        From byte `offset`, from the last `tail` lines, or from what came `since` (a number of seconds ago, or a time
+        as RFC 3339), else from the beginning. A `LogHole` stands for bytes that are missing. Without a `LogEnd` the
+        coordinator went away: go on from the start's offset plus what was received and missed.
         """
-        query = urlencode(given(offset=offset, tail=tail, attempt=attempt))
+        query = urlencode(given(offset=offset, tail=tail, since=since, attempt=attempt))
         path = path_of(await self._plain(ref), "/log") + (f"?{query}" if query else "")
         async for message in messages(self.target, path):
             yield message if isinstance(message, bytes) else adapted(to_viewer, message, self.target.url)
 
     async def read_log(
-        self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
+        self,
+        ref: str,
+        *,
+        offset: int | None = None,
+        tail: int | None = None,
+        since: str | None = None,
+        attempt: str | None = None,
     ) -> LogChunk:
         """What is there now, at most 4 MiB; go on at the chunk's `end` while that is below its `length`."""
-        query = given(offset=offset, tail=tail, attempt=attempt)
+        query = given(offset=offset, tail=tail, since=since, attempt=attempt)
         answer = await self._ask("GET", path_of(await self._plain(ref), "/log"), query, repeatable=True)
         headers = answer.headers
         return LogChunk(
@@ -260,6 +289,8 @@ class FleetClient:
             data=answer.content,
             length=int(headers.get("Fleet-Log-Length", len(answer.content))),
             open=headers.get("Fleet-Log-Open") == "?1",
+            holes=_spans(headers.get(HOLES_HEADER, "")),
+            state=headers.get("Fleet-Log-State", ""),
         )
 
     async def _plain(self, ref: str) -> str:
@@ -348,6 +379,12 @@ class FleetClient:
 
     def _refusal(self, answer: httpx.Response) -> Exception:
         return refused(problem_of(answer.status_code, answer.content, self.target.url))
+
+
+def _spans(text: str) -> tuple[tuple[int, int], ...]:
+    """`START-END,START-END` as numbers."""
+    pairs = (span.split("-") for span in text.split(",") if span)
+    return tuple((int(start), int(end)) for start, end in pairs)
 
 
 def pause_of(answer: httpx.Response) -> float:

@@ -8,16 +8,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fleet_protocol.jobs import Metric
+    from fleet_protocol.jobs import Metric, Progress
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# Colours may pass; anything else that moves the cursor, retitles the window or answers back may not.
-NOT_COLOUR = re.compile(
-    rb"\x1b\[[0-9;]*m"
-    rb"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?"  # strings: window titles, clipboards
-    rb"|\x1b\[[0-9;?<=>!]*[@-~]?|\x1b.?"
-    rb"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]"
-)
 
 
 def printable(text: str) -> str:
@@ -31,11 +24,6 @@ def one_line(text: str) -> str:
 
 def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def coloured(data: bytes) -> bytes:
-    """A log's bytes with nothing but text, line ends, carriage returns and colours."""
-    return NOT_COLOUR.sub(lambda found: found[0] if found[0].endswith(b"m") else b"", data)
 
 
 def span(length: timedelta) -> str:
@@ -73,6 +61,18 @@ def size(count: int) -> str:
             break
         value, unit = value / 1024, larger
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def how_far(progress: Progress | None) -> str:
+    """`42%, 3m 10s left`; the step, or the phase, where no end is known."""
+    if progress is None:
+        return ""
+    if not progress.total:
+        return f"step {progress.step}" if progress.step else one_line(progress.phase or "")
+    share = f"{min(max(progress.step / progress.total, 0), 1):.0%}"
+    if progress.eta_seconds is None:
+        return share
+    return f"{share}, {span(timedelta(seconds=progress.eta_seconds))} left"
 
 
 def counted(number: int, thing: str) -> str:

@@ -33,7 +33,7 @@ from fleet_protocol.jobs import (
     Refusal,
     WorkerFit,
 )
-from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.logs import HOLES_HEADER, LogEnd, LogHole, LogStart
 from fleet_protocol.plan import Category, Plan, PlanEntry
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_protocol.wire import Answer
@@ -126,6 +126,7 @@ class Coordinator:
     url: str = ""
     jobs: list[JobView] = field(default_factory=list)
     page_size: int = 100
+    holes: list[tuple[int, int]] = field(default_factory=list)
     log: bytes = b""
     sever_log_after: int | None = None
     """Bytes after which the first log stream breaks."""
@@ -203,6 +204,10 @@ class Routes:
             offset = int(request.query_params.get("offset", 0))
             data = self.state.log[offset : offset + 8]
             headers = {"Fleet-Attempt": ATTEMPT, "Fleet-Log-Offset": str(offset), "Fleet-Log-Open": "?0"}
+            if holes := [
+                hole for hole in self.state.holes if hole[1] > offset and hole[0] < offset + len(data)
+            ]:
+                headers[HOLES_HEADER] = ",".join(f"{start}-{end}" for start, end in holes)
             return Response(data, headers=headers | {"Fleet-Log-Length": str(len(self.state.log))})
         if job.status is JobStatus.COMPLETED:
             return problem(409, "wrong_state", f"{job.name} is completed, so there is nothing to {verb}.")
@@ -229,8 +234,15 @@ class Routes:
         log, offset = self.state.log, int(socket.query_params.get("offset", 0))
         await socket.send_text(LogStart(attempt=ATTEMPT, offset=offset).model_dump_json())
         end, self.state.sever_log_after = self.state.sever_log_after or len(log), None
-        for at in range(offset, end, 4):
-            await socket.send_bytes(log[at : min(at + 4, end)])
+        at = offset
+        while at < end:
+            start, behind = next((hole for hole in self.state.holes if hole[1] > at), (end, end))
+            if start <= at:
+                await socket.send_text(LogHole(offset=at, length=behind - at).model_dump_json())
+                at = behind
+            else:
+                await socket.send_bytes(log[at : min(at + 4, start, end)])
+                at = min(at + 4, start, end)
         if end == len(log):
             ending = LogEnd(attempt=ATTEMPT, length=len(log), status=AttemptStatus.COMPLETED)
             await socket.send_text(ending.model_dump_json())

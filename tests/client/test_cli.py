@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from starlette.responses import Response
@@ -170,12 +171,56 @@ def test_logs_are_the_very_bytes(
     coordinator: Coordinator, fleet: Fleet, capfdbinary: pytest.CaptureFixture[bytes]
 ):
     coordinator.jobs, coordinator.log = [completed(1)], b"epoch 1\r\n\xff\xfe\x00" * 4
-    for arguments in (("logs", "job 1"), ("logs", "-f", "job 1")):
+    for arguments in (("logs", "job 1", "--raw"), ("logs", "-f", "job 1", "--raw")):
         with pytest.raises(SystemExit):
             main(list(arguments))
         assert capfdbinary.readouterr().out == coordinator.log
     lines = [json.loads(line) for line in fleet("logs", "job 1", "--json").out.splitlines()]
     assert [line["offset"] for line in lines] == [0, 8, 16, 24, 32, 40]
+
+
+def test_logs_are_folded_and_made_harmless(coordinator: Coordinator, fleet: Fleet):
+    coordinator.jobs = [completed(1)]
+    coordinator.log = b"start\n 10%\r 50%\r100%\n\x1b]0;evil\x07a\x00b\x1b[31m\xff\nlast"
+    for arguments in (("logs", "job 1"), ("logs", "-f", "job 1")):
+        assert fleet(*arguments).out == "start\n100%\nab�\nlast\n"
+
+
+def test_holes_of_a_log_are_a_line(coordinator: Coordinator, fleet: Fleet):
+    coordinator.jobs, coordinator.log = [completed(1)], b"one\nhal" + bytes(9) + b"f\nend\n"
+    coordinator.holes = [(7, 16)]
+    said = "[fleet: 9 bytes from byte 7 on are missing: the agent could not keep them]\n"
+    for follow in ((), ("-f",)):
+        assert fleet("logs", "job 1", *follow).out == f"one\nhal\n{said}f\nend\n"
+        raw = fleet("logs", "job 1", "--raw", *follow)
+        assert (raw.out, said in raw.err) == ("one\nhalf\nend\n", True)
+    texts = [json.loads(line) for line in fleet("logs", "job 1", "--json").out.splitlines()]
+    assert {"offset": 7, "missing": 9, "why": "lost"} in texts
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("10m", "600.000000"),
+        ("1.5h", "5400.000000"),
+        ("2026-03-01T12:00:00Z", "2026-03-01T"),
+        ("2026-03-01", "2026-0"),
+    ],
+)
+def test_logs_since(coordinator: Coordinator, fleet: Fleet, given: str, asked: str):
+    coordinator.jobs, coordinator.log = [completed(1)], b"x\n"
+    for follow in ((), ("-f",)):
+        assert fleet("logs", "job 1", "--since", given, *follow).code == 0
+        assert f"since={asked}" in unquote(coordinator.take()[-1])
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--since", "soon"), ("--since", "9999-99-99"), ("--since", "1m", "--tail", "3")]
+)
+def test_what_since_does_not_take(fleet: Fleet, wrong: tuple[str, ...]):
+    ending = fleet("logs", "job 1", *wrong)
+    assert ending.code == 2
+    assert "--since" in ending.err or "30s" in ending.err
 
 
 def test_one_job_is_cancelled_without_a_question(coordinator: Coordinator, fleet: Fleet):

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from fleet_client.text import coloured, figure, headline, one_line, span
+from fleet_client.text import figure, headline, one_line, span
 from fleet_protocol.jobs import Metric
 
 
@@ -29,9 +29,3 @@ def test_the_first_metric_is_the_headline():
 def test_names_cannot_drive_the_terminal():
     assert "\x1b" not in one_line("evil\x1b]0;title\x07name")
     assert one_line("two\r\n  lines") == "two lines"
-
-
-def test_logs_keep_text_and_colours_only():
-    assert coloured(b"\x1b[31mred\x1b[0m\n50 %\r100 %\n") == b"\x1b[31mred\x1b[0m\n50 %\r100 %\n"
-    assert coloured(b"a\x1b[2Jb\x1b]0;title\x07c\x1b]52;c;evil\x1b\\d\x07\x00e\x1b") == b"abcde"
-    assert coloured("grün".encode()) == "grün".encode()

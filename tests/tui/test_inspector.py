@@ -74,7 +74,7 @@ async def test_a_log_that_goes_on_is_not_written_under_the_next_job() -> None:
         inspector.look_at(NEW)
         told.logs[OLD.job.job_id].put_nowait(b"of the old job\n")
         told.logs[OLD.job.job_id].put_nowait(None)
-    assert (inspector.log.lines, inspector.log_state) == ([], "")
+    assert (len(inspector.log), inspector.log_state) == (0, "")
 
 
 async def test_a_log_that_goes_on_is_not_written_into_the_next_attempts() -> None:
@@ -87,7 +87,7 @@ async def test_a_log_that_goes_on_is_not_written_into_the_next_attempts() -> Non
         await told.asked_once.wait()
         inspector.look_at(JobRow(OLD.job.model_copy(update={"attempt": attempt_of("again")})))
         told.answers.set()
-    assert (inspector.log.lines, inspector.log_state) == ([], "")
+    assert (len(inspector.log), inspector.log_state) == (0, "")
 
 
 @pytest.mark.parametrize("error", [None, NOT_FOUND, Unreachable("Gone.")])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet_tui import log
+from fleet_client import folding
 from fleet_tui.log import LogText
 
 
@@ -36,9 +36,9 @@ def test_broken_utf_8_is_shown_as_such_and_a_split_letter_is_whole() -> None:
 
 
 def test_an_endless_line_becomes_lines() -> None:
-    lines = read(b"x" * (log.MAX_LINE_CHARS + 5))
+    lines = read(b"x" * (folding.LINE_CHARS + 5))
 
-    assert [len(line) for line in lines] == [log.MAX_LINE_CHARS, 5]
+    assert [len(line) for line in lines] == [folding.LINE_CHARS, 5]
 
 
 def test_the_oldest_lines_go_and_are_counted() -> None:
@@ -47,7 +47,15 @@ def test_the_oldest_lines_go_and_are_counted() -> None:
 
     assert len(text) + dropped == 500
     assert text[len(text) - 1] == "499"
-    assert len(text) <= 111
+    assert len(text) <= 111 + folding.HELD_LINES
+
+
+def test_what_is_missing_has_a_line() -> None:
+    text = LogText()
+    text.feed(b"a\n 10%")
+    text.note("[missing]")
+    text.feed(b"b\tc\n")
+    assert [text[at] for at in range(len(text))] == ["a", " 10%", "[missing]", "b       c"]
 
 
 pieces = st.lists(
@@ -66,10 +74,10 @@ def test_any_split_of_the_bytes_gives_the_same_lines(parts: list[bytes], data: s
 
 @given(st.lists(st.sampled_from([b"a" * 7, b"\r", b"\n", b"b" * 20]), max_size=20), st.data())
 def test_also_where_lines_are_longer_than_is_kept(parts: list[bytes], data: st.DataObject) -> None:
-    before, log.MAX_LINE_CHARS = log.MAX_LINE_CHARS, 16
+    before, folding.LINE_CHARS = folding.LINE_CHARS, 16
     try:
         whole = b"".join(parts)
         cut = data.draw(st.integers(0, len(whole)))
         assert read(whole[:cut], whole[cut:]) == read(whole)
     finally:
-        log.MAX_LINE_CHARS = before
+        folding.LINE_CHARS = before

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Literal
 
 from fleet_client.errors import FleetError, NotFound
+from fleet_client.folding import missing
 from fleet_protocol.jobs import Explanation, JobDetail
-from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.logs import LogEnd, LogHole, LogStart
 from fleet_protocol.states import JobStatus
 from fleet_tui.log import LogText
 from fleet_tui.store import JobRow
@@ -97,9 +98,9 @@ class Inspector:
                 match item:
                     case LogStart():
                         self._attempt, self.log_state = item.attempt, "live"
-                    case bytes():
+                    case bytes() | LogHole():
                         self.log_state = "live"
-                        self._grown(log.feed(item))
+                        self._grown(log.feed(item) if isinstance(item, bytes) else log.note(missing(item)))
                         continue
                     case LogEnd():
                         self.log_state = "complete"

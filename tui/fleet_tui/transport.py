@@ -13,7 +13,7 @@ from typing import Protocol
 
 from fleet_client.errors import FleetError, NotAuthenticated, NotFound, NotPermitted
 from fleet_protocol.jobs import Explanation, JobDetail, JobView
-from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.logs import LogEnd, LogHole, LogStart
 from fleet_tui.store import Frame
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -31,7 +31,7 @@ class Coordinator(Protocol):
 
     def follow_log(
         self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
-    ) -> AsyncIterator[LogStart | bytes | LogEnd]: ...
+    ) -> AsyncIterator[LogStart | bytes | LogHole | LogEnd]: ...
 
     async def job(self, ref: str) -> JobDetail: ...
 
@@ -92,7 +92,7 @@ async def follow_events(
 
 async def follow_log(
     coordinator: Coordinator, job_id: str, *, sleep: Sleep = asyncio.sleep
-) -> AsyncIterator[LogStart | bytes | LogEnd | Waiting]:
+) -> AsyncIterator[LogStart | bytes | LogHole | LogEnd | Waiting]:
     """One attempt's log: its last lines, then what comes, without a seam over broken connections.
 
     Ends after `LogEnd`. A job that never ran has no log: NotFound.
@@ -117,6 +117,8 @@ async def follow_log(
                         start = message
                     case bytes():
                         received += len(message)
+                    case LogHole():
+                        received += message.length
                 yield message
                 if isinstance(message, LogEnd):
                     return

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from fleet_client.client import FleetClient
 from fleet_client.demo.verdict import is_settled, told
 from fleet_client.errors import FleetError, Unreachable
+from fleet_client.folding import Fold
 from fleet_client.follow import Piece, follow
-from fleet_client.text import coloured, cut, one_line
+from fleet_client.text import cut, one_line
 from fleet_protocol.events import Event, EventsFrame, SnapshotFrame
 from fleet_protocol.jobs import Explanation, JobView
 from fleet_protocol.states import JobStatus
@@ -106,5 +107,6 @@ class Story:
 
 def newest_line(data: bytes) -> str:
     """The last line with something in it, as a terminal would show it."""
-    lines = coloured(data).decode(errors="replace").replace("\r", "\n").splitlines()
+    fold = Fold()
+    lines = [*fold.feed(data), *fold.finish()]
     return next((one_line(line) for line in reversed(lines) if line.strip()), "")

@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from fleet_client.folding import HELD_LINES
 from fleet_tui.log import LogText
 
 
@@ -55,7 +56,7 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
     def grown(self, dropped: int = 0) -> None:
         """The text has more lines at its end and lost `dropped` at its beginning; what is read stays put."""
         count = len(self.text)
-        start = max(0, self._measured - dropped - 1)  # the last line may have been an open one
+        start = max(0, self._measured - dropped - HELD_LINES - 1)  # these may have been drawn over
         self._widest = max([self._widest, *(cell_len(self.text[at]) for at in range(start, count))])
         self._measured = count
         self.virtual_size = Size(self._widest, count)
