@@ -138,7 +138,7 @@ async def test_nobody_trains_other_data_than_the_manifests_data_set(fleet: Coord
     await push(fleet, "a")
     plan = (await fleet.post("/v1/manifest/reload", {"toml": text, "blobs": blobs("a", "1")})).json()
     assert {entry["name"]: entry["unsatisfiable"] for entry in plan["entries"]} == {
-        "ours": "no worker can take it: box: does not fetch the manifest's data sets yet",
+        "ours": "no worker can take it: box: does not fetch the manifest's data sets",
         "plain": None,
     }
     told = await fleet.get("/v1/job/ours/explain")
