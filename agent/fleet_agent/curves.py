@@ -6,12 +6,12 @@ They go in batches, numbered, and the coordinator dictates from where to go on, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 
 from fleet_agent.progress import TrainerEvents
 from fleet_agent.uplink import Refused, Uplink
+from fleet_agent.waiting import is_set_within
 from fleet_protocol.errors import Code
 from fleet_protocol.ids import AttemptId, WorkerId
 from fleet_protocol.metrics import MAX_POINTS, MetricsRequest
@@ -45,7 +45,7 @@ class Curves:
             group.create_task(self._send())
             while not self._closed.is_set():  # also while nothing can be sent: heartbeats tell how far it is
                 await self._look()
-                await self._pause()
+                await is_set_within(self._closed, self._seconds)
 
     async def _send(self) -> None:
         while not self.over.is_set():
@@ -58,7 +58,7 @@ class Curves:
             elif is_last:
                 self.over.set()
             if len(self._events.points) < MAX_POINTS:
-                await self._pause()
+                await is_set_within(self._closed, self._seconds)
 
     async def _look(self) -> None:
         """Read to the end of what is there, or until enough waits to be sent."""
@@ -95,8 +95,3 @@ class Curves:
             self.over.set()
         else:
             self._events.acknowledge(answer.next)
-
-    async def _pause(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds):
-                await self._closed.wait()

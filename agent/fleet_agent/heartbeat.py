@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from fleet_agent.gauges import Meter
 from fleet_agent.limits import Limits
 from fleet_agent.progress import TrainerEvents
 from fleet_agent.uplink import Refused, Uplink
+from fleet_agent.waiting import is_set_within
 from fleet_protocol.ids import JobId
 from fleet_protocol.jobs import Progress
 from fleet_protocol.states import Verdict
@@ -75,11 +75,8 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         due = loop.time() + interval
         while (left := due - loop.time()) > 0:
-            wake = self._pace.wake
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, self._pace.progress_seconds)):
-                    await wake.wait()
-            if wake.is_set() or self._events.latest != self._told:
+            rest = min(left, self._pace.progress_seconds)
+            if await is_set_within(self._pace.wake, rest) or self._events.latest != self._told:
                 return
 
     async def _beat(self) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet_agent import locks
+from fleet_agent.waiting import is_set_within
 
 # `trap :` keeps the shell waiting for the trainer through a SIGTERM to the group, and is reset in the trainer.
 # The guard ends a trainer of which nobody renews the `deadline`: its agent is gone, or stands still. It sleeps
@@ -148,9 +149,7 @@ class Trainer:
     async def stop(self, grace: float, hurry: asyncio.Event) -> None:
         """SIGTERM; after `grace` seconds, or as soon as `hurry` is set, SIGKILL. `ended` returns then."""
         self.signal(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await hurry.wait()
+        await is_set_within(hurry, grace)
         self.signal(signal.SIGKILL)
 
 

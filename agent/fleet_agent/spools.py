@@ -13,6 +13,7 @@ import structlog
 from fleet_agent.disk import BLOCK_BYTES, Reserve, can_punch
 from fleet_agent.settings import Timing
 from fleet_agent.spool import HEAD_BYTES, Spool
+from fleet_agent.waiting import is_set_within
 from fleet_protocol.ids import AttemptId
 
 log = structlog.get_logger()
@@ -178,6 +179,4 @@ class Spools:
                 with contextlib.suppress(OSError):  # whoever has to write there tells of a disk that fails
                     self.disk.care(self._all.values())
             quiet = min((now - stirred_at) / QUIET_SHARE, CARE_SECONDS)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(quiet, self.poll)):
-                    await self._came.wait()
+            await is_set_within(self._came, max(quiet, self.poll))

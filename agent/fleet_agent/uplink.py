@@ -15,6 +15,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from fleet_agent.state import Outcome
+from fleet_agent.waiting import is_set_within
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.local import is_loopback
@@ -207,9 +208,7 @@ class Uplink:
 
     async def pause(self, seconds: float) -> None:
         """Wait, but not past the moment when the coordinator is heard again."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._back.wait()
+        await is_set_within(self._back, seconds)
 
     def wake(self) -> None:
         """End every pause: whatever failed before may succeed now."""
