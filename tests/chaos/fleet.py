@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import httpx
@@ -30,6 +32,7 @@ from tests.e2e.programs import Program, living_in, start
 
 LEASE = {"stale-after": 4, "heartbeat": 0.5, "sweep": 0.2, "live-after": 1.2, "max-lost": 8, "backoff": 0.3}
 SERVE = ["fleet_server", "serve", "--data", "server", "--manifest", "manifest.toml"]
+SMALL = {"FLEET_SERVER_LOG_RESERVE_MIB": "1", "FLEET_SERVER_LOG_SWEEP": "1"}
 KEEP_SECONDS = 0.3
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,6 +119,10 @@ class Fleet:
         self.backups: list[Path] = []
 
     async def open(self, jobs: int) -> None:
+        data, source = self.folder / "numbers", self.folder / "source"
+        data.write_bytes(os.urandom(3_000_000))
+        source.mkdir()
+        (source / "source.txt").write_text(hashlib.sha256(data.read_bytes()).hexdigest())
         (self.folder / "manifest.toml").write_text(_manifest(jobs))
         self.server = Post(self._serve)
         while "listening on" not in self.server.program.said():
@@ -180,7 +187,7 @@ class Fleet:
     def _serve(self) -> Program:
         options = [str(word) for name, value in LEASE.items() for word in (f"--{name}", value)]
         where = ["--database-url", self.database] if self.database else []
-        return start("server", [*SERVE, "--port", str(self.port), *where, *options], self.folder)
+        return start("server", [*SERVE, "--port", str(self.port), *where, *options], self.folder, SMALL)
 
     def _agent(self, machine: Machine, python: str) -> Program:
         options = {
@@ -191,6 +198,8 @@ class Fleet:
             "data": data_folder(self.folder),
             "max-jobs": 2,
             "grace": 1.5,
+            "checkpoint-every": 1,
+            "cache-gib": 0.02,
             "spool-gib": 0.003,  # a flood is more, so that there is something to give up when nobody takes it
         }
         words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
@@ -238,10 +247,24 @@ def _is_program(process: psutil.Process) -> bool:
     return False
 
 
+OWN = """
+[models.own]
+command = ["python", "train"]
+source = "source"
+[datasets.numbers]
+path = "numbers"
+"""
+"""A program and a data set of the manifest's: both travel as blobs. Its interpreter is our trainer, as ever."""
+
+
 def _manifest(jobs: int) -> str:
-    kinds = trainer.KINDS
-    weighty = [*kinds, "steady", "resuming", "steady", "resuming"]
-    return manifests.of(*(f"{weighty[n % len(weighty)]}-{n}" for n in range(jobs)), each="max_attempts = 4")
+    kinds = [*trainer.KINDS, "steady", "resuming", "own", "steady", "resuming", "own"]
+    tables = [
+        f'[[jobs]]\nname = "{kind}-{n}"\nseed = {n}\nmax_attempts = 4\n'
+        + ('model = "own"\ndataset = "numbers"\n' if kind == "own" else 'model = "gbt"\n')
+        for n, kind in enumerate(islice(cycle(kinds), jobs))
+    ]
+    return manifests.HEAD + OWN + "".join(tables)
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from tests.chaos.fleet import Fleet
 
 TERMINAL = ("completed", "failed", "cancelled")
 LATE_SECONDS = 1.0
+SIGN_OF_LIFE = re.compile(rb"POST /v1/job/(\S+/heartbeat|claim) ")
 ENOUGH = 10
 """Jobs that wait or run; with fewer, what is over is trained again."""
 
@@ -112,13 +114,16 @@ async def _from_nowhere(fleet: Fleet, http: httpx.AsyncClient, luck: random.Rand
 
 async def _again(fleet: Fleet, http: httpx.AsyncClient, luck: random.Random, attempt: str) -> None:
     """A request is delivered once more: a report any time later, a sign of life while it may still be one."""
-    said = [pair for machine in fleet.machines for pair in machine.link.requests]
+    now = time.monotonic()
+    said = [
+        request
+        for machine in fleet.machines
+        for when, request in machine.link.requests
+        if now - when < LATE_SECONDS or not SIGN_OF_LIFE.match(request)
+    ]
     if not said:
         return
-    when, request = luck.choice(said)
-    head, _, body = request.partition(b"\r\n\r\n")
+    head, _, body = luck.choice(said).partition(b"\r\n\r\n")
     path = head.split(b" ", 2)[1].decode()
-    if time.monotonic() - when > LATE_SECONDS and path.endswith(("/claim", "/heartbeat")):
-        return
     await http.post(path, content=body, headers={"Content-Type": "application/json"})
     fleet.sometimes[f"said again: {path.rpartition('/')[2]}"] += 1

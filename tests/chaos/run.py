@@ -84,6 +84,7 @@ async def _live(fleet: Fleet, seed: int, faults: list[Fault], jobs: int, report:
         report.broken.append(f"viewers were told other events than stand in the history: {differing[:20]}")
     for told in evidence.histories.values():
         report.sometimes += sometimes.from_history(told)
+    report.sometimes["checkpoint taken up"] += len(list(fleet.control.glob("*.resumed")))
     report.sometimes["restored database"] += fleet.generation
     _count(report, fleet, evidence, logs, history)
 

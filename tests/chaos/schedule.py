@@ -20,7 +20,7 @@ WEIGHTS = {
     "renew an agent": 2,
     "pause an agent": 4,
     "sleep": 3,
-    "reboot": 2,
+    "reboot": 4,
     "kill a supervisor": 4,
     "kill a trainer": 3,
     "pause a trainer": 2,

@@ -35,12 +35,13 @@ JOURNAL: dict[str, list[tuple[str, dict[str, str]]]] = {
     "disk full at an agent": [("claims_paused", {}), ("state_failed", {}), ("disk_full", {})],
     "late result": [("result_superseded", {})],
     "result kept": [("result_kept", {})],
-    "checkpoint taken up": [("checkpoint_taken_up", {})],
+    "checkpoint stored": [("checkpointed", {})],
 }
 HISTORY = (
     "cancel won against complete",
     "complete won against cancel",
     "reboot",
+    "checkpoint taken up",
     "supervisor lost",
     "accepted late",
     "restored database",

@@ -33,6 +33,7 @@ KINDS = (
     "flooding",
     "silent",
     "choosy",
+    "own",
 )
 """What a job's name begins with: how its trainers behave."""
 
@@ -87,6 +88,7 @@ class Trainer:
         self.kind = json.loads(job.read_text())["name"].partition("-")[0]
         self.luck = random.Random(self.attempt)
         self.control = control
+        self.job = json.loads(job.read_text())["job_id"]
         self.is_asked_to_stop = False
         self.printed = 0
         self._noted = os.open(control / f"{self.attempt}.printed", os.O_WRONLY | os.O_CREAT, 0o600)
@@ -118,6 +120,8 @@ class Trainer:
     def run(self) -> int:
         if self.kind == "silent":
             return self._deliver()
+        if self.kind == "own":
+            self._look_around()
         signal.signal(signal.SIGTERM, signal.SIG_IGN if self.kind == "stubborn" else self._on_sigterm)
         if self.kind in ("forking", "escaping") and os.fork() == 0:
             if self.kind == "escaping":
@@ -145,20 +149,35 @@ class Trainer:
         self._spoken += 1
         self.tell(type="progress", step=number, total=total)
         self.tell(type="metric", name="loss", step=number, value=1 / (number + 1))
-        if number % 10 == 9 and self.kind == "resuming":
+        if number % 4 == 3 and self.kind in ("resuming", "own"):
             folder = Path(os.environ["FLEET_CHECKPOINT_DIR"])
             try:
-                (folder / "draft").write_text(str(number + 1))
+                (folder / "draft").write_text(f"{self.job} {number + 1}")
                 (folder / "draft").replace(folder / "step")
             except OSError:  # a full disk
                 return
             self.tell(type="checkpoint", step=number)
 
+    def _look_around(self) -> None:
+        """The program's source and its data set have to be whole."""
+        data = hashlib.sha256(Path(os.environ["FLEET_DATA"]).read_bytes()).hexdigest()
+        if Path("source.txt").read_text() != data:
+            self._complain(f"its source and its data set {data} do not belong together")
+
     def _checkpoint(self) -> int:
+        """From where to go on: what an earlier attempt at the same job left, on whatever machine."""
         try:
-            return int((Path(os.environ["FLEET_CHECKPOINT_DIR"]) / "step").read_text())
-        except (OSError, ValueError):
+            job, _, step = (Path(os.environ["FLEET_CHECKPOINT_DIR"]) / "step").read_text().partition(" ")
+        except OSError:
             return 0
+        if job != self.job or not step.isdecimal():
+            self._complain(f"its checkpoint is {job} {step}")
+            return 0
+        (self.control / f"{self.attempt}.resumed").write_text(step)
+        return int(step)
+
+    def _complain(self, what: str) -> None:
+        (self.control / f"{self.attempt}.wrong").write_text(what)
 
     def _status(self) -> int:
         if self.kind == "failing":

@@ -70,6 +70,7 @@ async def verdict(fleet: Fleet, evidence: Evidence, expected: int) -> list[str]:
             detail = await _json(http, f"/v1/job/{job}")
             async for complaint in _attempts(http, fleet, evidence, detail):
                 found.append(f"{detail['name']} ({job}): {complaint}")
+    found += [f"attempt {file.stem}: {file.read_text()}" for file in fleet.control.glob("*.wrong")]
     return [*found, *_acknowledged(fleet, evidence)]
 
 
