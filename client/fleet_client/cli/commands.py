@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fleet_client.cli import demo, logs, manifest, orders, placing, pruning, reading
+from fleet_client.cli import curves, demo, logs, manifest, orders, placing, pruning, reading
 from fleet_client.cli.session import Url, sentences
 from fleet_protocol.version import program_version
 
@@ -24,6 +24,7 @@ app.command("list")(reading.list_jobs)
 app.command()(reading.show)
 app.command()(placing.explain)
 app.command()(logs.logs)
+app.command()(curves.metrics)
 app.command()(placing.workers)
 app.command()(orders.cancel)
 app.command()(orders.requeue)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -15,8 +16,9 @@ from fleet_protocol.states import JobStatus
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fleet_protocol.capability import Gpu
     from fleet_protocol.jobs import Explanation, WorkerFit
-    from fleet_protocol.workers import WorkerView
+    from fleet_protocol.workers import GpuGauge, WorkerView
 
 
 def explain(job: Job, *, url: Url = None, json: Json = False) -> None:
@@ -79,17 +81,38 @@ def workers(*, url: Url = None, json: Json = False) -> None:
 def worker_row(worker: WorkerView, now: datetime) -> tuple[Text | str | int, ...]:
     offers = worker.capability
     state = "draining" if worker.draining and worker.live else "live" if worker.live else "away"
-    gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB" for gpu in offers.gpus)
+    used = worker.gauges
+    gauges = used.gpus[: len(offers.gpus)] if used else ()
+    gpus = ", ".join(gpu_text(gpu, gauge) for gpu, gauge in zip_longest(offers.gpus, gauges))
+    ram = f"{offers.ram_gib:.1f} GiB"
     return (
         worker.name,
         word(state),
         ago(worker.last_heard_at, now),
         f"{len(worker.running)}/{offers.max_jobs}",
-        offers.cores,
-        f"{offers.ram_gib:.1f} GiB",
+        joined(str(offers.cores), percent(used.cpu_pct if used else None)),
+        f"{used.ram_used_gib:.1f} of {ram}" if used and used.ram_used_gib is not None else ram,
         gpus or "-",
         ", ".join(offers.models),
     )
+
+
+def gpu_text(gpu: Gpu, gauge: GpuGauge | None) -> str:
+    """`RTX 3090 24 GiB (85%, 10.2 GiB used, 71 °C)`."""
+    name = f"{gpu.name} {gpu.vram_gib:.0f} GiB"
+    if gauge is None:
+        return name
+    vram = "" if gauge.vram_used_gib is None else f"{gauge.vram_used_gib:.1f} GiB used"
+    heat = "" if gauge.temperature_c is None else f"{gauge.temperature_c:.0f} °C"
+    return joined(name, ", ".join(filter(None, (percent(gauge.busy_pct), vram, heat))))
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0f}%"
+
+
+def joined(offered: str, used: str) -> str:
+    return f"{offered} ({used})" if used else offered
 
 
 def failure_rows(workers: Iterable[WorkerView]) -> list[tuple[str, ...]]:

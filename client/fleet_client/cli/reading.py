@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, get_args
@@ -23,8 +24,8 @@ from fleet_client.cli.output import (
     table,
     word,
 )
-from fleet_client.cli.session import Job, Json, Url, ask
-from fleet_client.text import ago, counted, cut, figure, headline, one_line, printable, span
+from fleet_client.cli.session import USAGE, Job, Json, Url, ask, fail, note
+from fleet_client.text import ago, counted, cut, figure, headline, how_far, one_line, printable, span
 from fleet_protocol.states import JobStatus
 
 if TYPE_CHECKING:
@@ -37,45 +38,87 @@ if TYPE_CHECKING:
 REASON_CHARS = 60  # of a reason in a list on a terminal; `show` has the whole
 
 
-def status(*, url: Url = None, json: Json = False) -> None:
+def status(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, live, until Ctrl-C.")] = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
     """Counts, workers, what failed and why, what waits and why."""
+    if watch and not json and not sys.stdout.isatty():
+        fail("--watch draws on a terminal.", "`--watch --json` prints a line at each change.", code=USAGE)
 
-    async def question(fleet: FleetClient) -> tuple[list[JobView], tuple[WorkerView, ...]]:
-        return await fleet.all_jobs(sort="queued"), (await fleet.workers()).workers
+    async def question(fleet: FleetClient) -> None:
+        if watch:
+            await watched(fleet, json=json)
+            return
+        jobs, workers = await fleet.all_jobs(sort="queued"), (await fleet.workers()).workers
+        if json:
+            print_text(status_json(jobs, workers, indent=2))
+        else:
+            emit(*status_parts(jobs, workers))
 
-    jobs, workers = ask(url, question)
+    ask(url, question)
+
+
+async def watched(fleet: FleetClient, *, json: bool) -> None:
+    """Drawn anew, or printed as a line where it changed, whenever the coordinator tells something."""
+    from rich.console import Group
+    from rich.live import Live
+
+    from fleet_client.mirror import mirrored
+
     if json:
-        print_status_json(jobs, workers)
+        last = ""
+        async for mirror in mirrored(fleet, on_break=note):
+            if (line := status_json(mirror.jobs, mirror.workers)) != last:
+                print_text(last := line)
+                sys.stdout.flush()
         return
+    with Live(console=console(), auto_refresh=False, vertical_overflow="ellipsis") as screen:
+        async for mirror in mirrored(fleet, on_break=lambda why: screen.update(Text(why), refresh=True)):
+            screen.update(Group(*status_parts(mirror.jobs, mirror.workers)), refresh=True)
+
+
+def status_parts(jobs: list[JobView], workers: tuple[WorkerView, ...]) -> list[Table | Text]:
     now, counts = datetime.now(UTC), Counter(job.status for job in jobs)
     live = [worker.name for worker in workers if worker.live]
     names = f" ({', '.join(live)})" if live else ""
     tally = ", ".join(f"{counts[one]} {one}" for one in JobStatus if counts[one])
-    emit(
-        facts(
-            [
-                ("Jobs", tally or "none: `fleet reload FILE` queues those of a manifest"),
-                ("Workers", f"{len(live)} live of {len(workers)}{names}"),
-            ]
-        )
+    summary = facts(
+        [
+            ("Jobs", tally or "none: `fleet reload FILE` queues those of a manifest"),
+            ("Workers", f"{len(live)} live of {len(workers)}{names}"),
+        ]
     )
     active = [job for job in jobs if job.status.is_active]
-    section("Running", [(job, job.worker or "", ago(job.started_at, now)) for job in active])
     of_failed = [job for job in jobs if job.status is JobStatus.FAILED]
-    section(
-        "Failed", [(job, job.reason or "no reason was given", ago(job.finished_at, now)) for job in of_failed]
-    )
     waiting = [job for job in jobs if job.status is JobStatus.PENDING]
-    section("Waiting", [(job, job.reason or "for its turn", ago(job.queued_at, now)) for job in waiting])
+    return [
+        summary,
+        *section("Running", [(job, running(job), ago(job.started_at, now)) for job in active]),
+        *section(
+            "Failed",
+            [(job, job.reason or "no reason was given", ago(job.finished_at, now)) for job in of_failed],
+        ),
+        *section(
+            "Waiting", [(job, job.reason or "for its turn", ago(job.queued_at, now)) for job in waiting]
+        ),
+    ]
 
 
-def section(title: str, rows: list[tuple[JobView, str, str]]) -> None:
-    if rows:
-        lines = [(job.job_id[:SHORT], job.name, since, why) for job, why, since in rows]
-        emit(heading(title), table(("id", "name", "since", "why"), lines, fold=("name", "why")))
+def running(job: JobView) -> str:
+    """Where it runs, and how far it is."""
+    return ", ".join(filter(None, (job.worker, how_far(job.progress))))
 
 
-def print_status_json(jobs: list[JobView], workers: tuple[WorkerView, ...]) -> None:
+def section(title: str, rows: list[tuple[JobView, str, str]]) -> list[Table | Text]:
+    lines = [(job.job_id[:SHORT], job.name, since, why) for job, why, since in rows]
+    drawn = table(("id", "name", "since", "why"), lines, fold=("name", "why"))
+    return [heading(title), drawn] if rows else []
+
+
+def status_json(jobs: list[JobView], workers: tuple[WorkerView, ...], indent: int | None = None) -> str:
     """`{"counts": {STATUS: N}, "jobs": […], "workers": […]}`: jobs are those not completed."""
     import json
 
@@ -86,7 +129,7 @@ def print_status_json(jobs: list[JobView], workers: tuple[WorkerView, ...]) -> N
         "jobs": open_jobs,
         "workers": [worker.model_dump(mode="json") for worker in workers],
     }
-    print_text(json.dumps(said, indent=2))
+    return json.dumps(said, indent=indent)
 
 
 def known_order(name: str | None) -> str | None:
@@ -145,8 +188,10 @@ def print_jobs(jobs: tuple[JobView, ...]) -> None:
 
 
 def outcome(job: JobView, most: int) -> str:
-    """What a job came to. One that is trained anew keeps the metrics of before, which say nothing of now."""
+    """What a job came to, or how far it is. One that is trained anew keeps metrics that say nothing of now."""
     result = headline(job.metrics) if job.status is JobStatus.COMPLETED else ""
+    if job.status.is_active and not job.reason:
+        result = how_far(job.progress)
     return result or cut(one_line(job.reason or ""), most)
 
 
@@ -189,6 +234,7 @@ def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | Non
         ("Queued", f"{ago(job.queued_at, now)}, priority {job.priority}"),
         ("Next try", f"in {span(job.not_before - now)}" if job.not_before and job.not_before > now else None),
         ("Ran", span((ended or now) - began) if began else None),
+        ("Progress", progress_fact(job)),
         (
             "Attempts",
             f"{job.attempts} ({counted(job.errors, 'error')} of {job.max_attempts}, {job.lost} lost)",
@@ -201,6 +247,14 @@ def job_facts(job: JobDetail, now: datetime) -> list[tuple[str, Text | str | Non
         ("Hyper", settings(job)),
         ("Trains on", trained_on(job)),
     ]
+
+
+def progress_fact(job: JobDetail) -> str | None:
+    told = job.progress
+    if told is None:
+        return None
+    steps = f"step {told.step} of {told.total}" if told.total else ""
+    return ", ".join(filter(None, (how_far(told), steps, one_line(told.phase or ""))))
 
 
 def needed(job: JobDetail) -> str:
