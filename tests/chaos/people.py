@@ -35,6 +35,7 @@ async def operate(fleet: Fleet, luck: random.Random) -> None:
 async def _order(http: httpx.AsyncClient, fleet: Fleet, luck: random.Random) -> None:
     jobs = (await http.get("/v1/jobs", params={"limit": 1000})).raise_for_status().json()["jobs"]
     over = [job["job_id"] for job in jobs if job["status"] in TERMINAL]
+    lost = [job["job_id"] for job in jobs if job["status"] in ("failed", "cancelled")]
     under_way = [job["job_id"] for job in jobs if job["status"] not in TERMINAL]
     if over and len(under_way) < ENOUGH:
         await http.post(f"/v1/job/{luck.choice(over)}/requeue", json={"again": True})
@@ -48,8 +49,8 @@ async def _order(http: httpx.AsyncClient, fleet: Fleet, luck: random.Random) -> 
         await http.post(f"/v1/worker/{machine}/drain", json={"reason": "chaos"})
         await asyncio.sleep(luck.uniform(0.2, 2))
         await http.post(f"/v1/worker/{machine}/resume", json={})
-    elif over and what < 0.3:
-        await http.post(f"/v1/job/{luck.choice(over)}/accept-result", json={})
+    elif lost and what < 0.4:
+        await http.post(f"/v1/job/{luck.choice(lost)}/accept-result", json={})
 
 
 async def attack(fleet: Fleet, luck: random.Random) -> None:

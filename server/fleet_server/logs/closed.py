@@ -66,7 +66,7 @@ class ClosedLog:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             sizes = _read_table(descriptor, path)
-        except BaseException:
+        except BaseException:  # nobody would ever close it
             os.close(descriptor)
             raise
         frames = [0, *accumulate(packed for packed, _ in sizes)]
