@@ -155,6 +155,7 @@ MUTANTS = [
         TRANSITIONS,
         "checkpoint=None if again else job.checkpoint,",
         "checkpoint=None,",
+        "tests/server/test_transitions.py",
     ),
     Mutant(
         "prune: not what a job needs",

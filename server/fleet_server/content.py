@@ -84,8 +84,9 @@ class ContentStore:
                 length, digest = await _receive(path, part, _watched(chunks, part, self._patience))
                 if length == part.total:
                     await asyncio.to_thread(self._publish, sha256, path, digest, self.path(place))
-        except StorageFull:
-            path.unlink(missing_ok=True)  # what else is written here needs the room more
+        except (StorageFull, TooLarge) as error:
+            # What else is written here needs the room more; what was not announced leaves no trace.
+            _cut(path, part.offset if isinstance(error, TooLarge) else 0)
             raise
         return UploadAnswer(sha256=sha256, size_bytes=length, stored=length == part.total)
 
@@ -162,6 +163,13 @@ async def _watched(chunks: AsyncIterator[bytes], part: Part, patience: float) ->
         if length > part.end:
             raise TooLarge(f"More came than the {part.end - part.offset} bytes that were announced.")
         yield chunk
+
+
+def _cut(path: Path, length: int) -> None:
+    if length:
+        os.truncate(path, length)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

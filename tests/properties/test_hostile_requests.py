@@ -29,6 +29,7 @@ from fleet_server.app import create_app
 from fleet_server.schema import migrate
 from fleet_server.settings import Settings
 from tests.server.coordinator import Coordinator, FakeClock, jobs, manifest, running
+from tests.server.coordinator import digest as digest_of
 
 EXAMPLES = int(os.environ.get("FLEET_HOSTILE_EXAMPLES", "12"))
 DOCUMENT = create_app(Settings()).openapi()
@@ -39,7 +40,7 @@ OPERATIONS = [
     for method in methods
     if method in {"get", "put", "post", "patch", "head"}
 ]
-TABLES = ("jobs", "attempts", "uploads", "artifacts", "manifests", "events")
+TABLES = ("jobs", "attempts", "uploads", "artifacts", "blobs", "manifests", "events")
 
 
 @dataclass
@@ -67,6 +68,8 @@ async def _furnish(fleet: Coordinator) -> dict[str, list[str]]:
     await worker.error(failed)
     held, theirs = await worker.take(), await other.take()
     await worker.log(held, 0, b"a line\n")
+    blob = digest_of(b"blob")
+    await fleet.http().put(f"/v1/blob/{blob}", content=b"blob")
     listed = (await fleet.get("/v1/jobs"))["jobs"]
     digest = (await fleet.get("/v1/models"))["models"][0]["sha256"]
     ids = [entry["job_id"] for entry in listed]
@@ -75,7 +78,7 @@ async def _furnish(fleet: Coordinator) -> dict[str, list[str]]:
         "ref": [*ids, *(entry["name"] for entry in listed)],
         "attempt": [done.attempt, failed.attempt, held.attempt, theirs.attempt],
         "worker": [worker.id, other.id],
-        "sha256": [digest],
+        "sha256": [digest, blob],
         "artifact": [digest],
     }
 
@@ -189,7 +192,7 @@ def test_bodies_that_are_meant_to_hurt(served: Served, body: bytes):
         for path, method in OPERATIONS:
             if method != "post":
                 continue
-            url = served.url + path.format(job_id=served.known["job_id"][0], ref=served.known["ref"][0])
+            url = served.url + path.format(name="box", **{name: ids[0] for name, ids in served.known.items()})
             for role in ("operator", "agent"):
                 answer = client.post(url, content=body, headers=served.tokens[role])
                 assert 400 <= answer.status_code < 500, (path, answer.text)

@@ -119,7 +119,10 @@ async def test_a_part_that_was_changed_on_disk_is_found_out(fleet: Coordinator):
 
 async def test_more_than_announced(fleet: Coordinator):
     await refused(await _put(fleet, DATA, **_range(0, 10)), 413, "too_large")
-    assert int((await _state(fleet))[1] or 0) <= 10, "nothing beyond what was announced is kept"
+    assert _files(fleet) == {}
+    await _put(fleet, DATA[:100], **_range(0, 100))
+    await refused(await _put(fleet, DATA[100:300], **_range(100, 200)), 413, "too_large")
+    assert await _state(fleet) == (200, "100", "?0"), "what came before stays"
     assert (await _put(fleet, DATA)).status_code == 201
 
 
