@@ -91,7 +91,7 @@ def test_what_was_packed_comes_out_again_with_the_same_digest(
         (entry("a"), entry("a")),
         (entry("a"), entry("a/b")),
     ],
-    ids=str,
+    ids=lambda members: "+".join(member.name for member in members),
 )
 def test_an_archive_that_is_not_ours_is_refused(tmp_path: Path, entries: tuple[tarfile.TarInfo, ...]) -> None:
     inside = tmp_path / "inside" / "here"
