@@ -56,10 +56,10 @@ class Spool:
         size = self._size if self.is_closed else self._measure()
         if size == self._size:
             return False
-        is_behind = (
+        has_less = (
             self.end > self._origin + self._size
-        )  # of what the coordinator has: cut while nobody looked
-        if size < self._size or is_behind:
+        )  # than the coordinator: it was cut while nobody looked
+        if size < self._size or has_less:
             self._origin, self._freed = self.end, 0
             with contextlib.suppress(OSError):  # a full disk; the note is for a later agent
                 write_durably(self._note, str(self._origin))
@@ -114,8 +114,9 @@ class Spool:
         self.look()  # a log that was cut short meanwhile must not be read as if it went on
         if self.durable is None or self.is_in_flight or not self.has_more:
             return None
-        self.is_in_flight = True
-        return self._piece(self.durable)
+        piece = self._piece(self.durable)
+        self.is_in_flight = bool(piece)
+        return piece or None
 
     def _piece(self, offset: int) -> bytes | Hole:
         start = offset - self._origin
@@ -126,7 +127,8 @@ class Spool:
         data = data_after(self._file, start)
         missing = (self._size if data is None else min(data, self._size)) - start
         if missing == 0:
-            return self._read(start, (hole_after(self._file, start) or self._size) - start)
+            hole = hole_after(self._file, start)
+            return self._read(start, (hole if hole and hole > start else self._size) - start)
         there = self._read(start, missing)
         # File systems have told of holes where data was just written (OpenZFS did): zeros have to be seen too.
         return there if there.strip(b"\0") else self._hole(offset, missing)

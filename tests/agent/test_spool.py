@@ -230,3 +230,14 @@ def test_a_file_system_that_tells_of_a_hole_where_data_is_loses_none(
 ):
     monkeypatch.setattr("fleet_agent.spool.data_after", lambda *_: None)
     assert told(follow(path, BYTES)) == (BYTES, [])
+
+
+def test_a_log_that_is_cut_in_the_moment_of_reading_is_not_stuck(path: Path, monkeypatch: pytest.MonkeyPatch):
+    spool = follow(path, b"words")
+    spool.acknowledge(0)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("fleet_agent.spool.hole_after", lambda *_: os.truncate(path, 0))
+        assert spool.take() is None
+    hole = spool.take()
+    assert isinstance(hole, Hole)
+    assert hole.length == 5
