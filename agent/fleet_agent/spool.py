@@ -56,9 +56,7 @@ class Spool:
         size = self._size if self.is_closed else self._measure()
         if size == self._size:
             return False
-        has_less = (
-            self.end > self._origin + self._size
-        )  # than the coordinator: it was cut while nobody looked
+        has_less = self.end > self._origin + self._size  # than the coordinator: cut while nobody looked
         if size < self._size or has_less:
             self._origin, self._freed = self.end, 0
             with contextlib.suppress(OSError):  # a full disk; the note is for a later agent
