@@ -81,6 +81,16 @@ async def test_a_start_that_never_comes(fleet: Coordinator):
     await refused(await worker.say("start", held), 409, "stale_attempt")
 
 
+async def test_heartbeats_keep_a_claim_whose_data_are_still_on_the_way(fleet: Coordinator):
+    await fleet.load(manifest(job()))
+    worker = await fleet.worker()
+    held = await worker.claim()
+    assert held is not None
+    await _pass(fleet, 900, (worker, held))
+    assert (await fleet.job("a job"))["status"] == "claimed"
+    assert (await worker.say("start", held)).json()["status"] == "running"
+
+
 async def test_a_heartbeat_of_a_claimed_job_is_as_good_as_a_start(fleet: Coordinator):
     await fleet.load(manifest(job()))
     worker = await fleet.worker()
