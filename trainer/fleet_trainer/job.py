@@ -82,10 +82,10 @@ class Job:
             self._emit({"type": "progress", "step": step, "total": total})
 
     def log(self, step: int, **metrics: float) -> None:
-        """One point per named curve. A value that is not finite leaves a gap: JSON has no NaN."""
+        """One point per named curve. A value that is not finite is told as none: JSON has no NaN."""
         for name, value in metrics.items():
-            if math.isfinite(value):
-                self._emit({"type": "metric", "name": name, "step": step, "value": float(value)})
+            told, now = float(value) if math.isfinite(value) else None, round(time.time(), 3)
+            self._emit({"type": "metric", "name": name, "step": step, "value": told, "at": now})
 
     def phase(self, name: str) -> None:
         self._emit({"type": "phase", "name": name})
