@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response, WebSocket
-from pydantic import AwareDatetime, Field
 
 from fleet_protocol.ids import UUID_PATTERN, AttemptId
 from fleet_protocol.logs import HOLES_HEADER, MAX_HOLE_BYTES, AppendAnswer, LogStart
@@ -22,9 +22,9 @@ from fleet_server.sockets import until_gone
 router = APIRouter(prefix="/v1", tags=["logs"], route_class=GuardedRoute)
 AttemptPath = Annotated[AttemptId, Path(pattern=UUID_PATTERN)]
 AttemptQuery = Annotated[AttemptId | None, Query(pattern=UUID_PATTERN)]
-SecondsAgo = Annotated[float, Field(ge=0, le=1e9)]
 MAX_APPEND_BYTES = 1024 * 1024
 MAX_READ_BYTES = 4 * 1024 * 1024
+MAX_SECONDS_AGO = 1e9
 SLOW_SECONDS = 20
 
 
@@ -54,12 +54,22 @@ async def log_state(attempt: AttemptPath, use: Use) -> Response:
 async def _where(
     offset: Annotated[int | None, Query(ge=0)] = None,
     tail: Annotated[int | None, Query(ge=0, le=1_000_000)] = None,
-    since: Annotated[SecondsAgo | AwareDatetime | None, Query(union_mode="left_to_right")] = None,
+    since: Annotated[str | None, Query(max_length=40)] = None,
 ) -> Where:
     """Where to begin: at a byte, at the last lines, or at what came since a time or so many seconds ago."""
     if (offset, tail, since).count(None) < 2:
         raise Malformed("Give one of offset, tail and since, not several.")
-    return Where(offset, tail, timedelta(seconds=since) if isinstance(since, float) else since)
+    return Where(offset, tail, None if since is None else _moment(since))
+
+
+def _moment(given: str) -> datetime | timedelta:
+    with suppress(ValueError):
+        if 0 <= (seconds := float(given)) <= MAX_SECONDS_AGO:
+            return timedelta(seconds=seconds)
+    with suppress(ValueError):
+        if (time := datetime.fromisoformat(given)).tzinfo is not None:
+            return time
+    raise Malformed("`since` is a number of seconds ago, or a time as RFC 3339 with its zone.")
 
 
 From = Annotated[Where, Depends(_where)]
