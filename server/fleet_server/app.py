@@ -148,6 +148,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     database.writer.on_commit(feed.on_commit)
     database.writer.on_commit(services.logs.on_commit)
     database.writer.on_commit(services.superseded.on_commit)
+    await blobs.take_stock()
     await manifests.load_current()
     if settings.manifest is not None:
         try:

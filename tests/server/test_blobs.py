@@ -342,6 +342,24 @@ async def test_a_checkpoint_that_is_gone_is_not_promised(
     assert second.checkpoint is None
 
 
+async def test_a_restored_database_promises_no_checkpoint_that_was_deleted_since(
+    data: Path, clock: FakeClock
+):
+    async with running(data, clock) as fleet:
+        await fleet.load(manifest(job("trees")))
+        worker = await fleet.worker()
+        first = await worker.take()
+        await _put(fleet, DATA)
+        await _checkpoint(worker, first)
+        await worker.say("release", first, reason="drained")
+        (fleet.data / "blobs" / NAME[:2] / NAME).unlink()
+    async with running(data, clock) as fleet:
+        second = await (await fleet.worker("other")).claim()
+        assert second is not None
+        assert second.checkpoint is None
+        assert await fleet.count("blobs") == 0
+
+
 async def test_a_checkpoint_goes_when_its_job_needs_it_no_more(
     fleet: Coordinator, held: tuple[Worker, ClaimAnswer]
 ):

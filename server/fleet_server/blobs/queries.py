@@ -35,8 +35,12 @@ def remove(tx: Transaction, sha256: Sha256) -> bool:
     """Note that a blob is to go; False, and nothing is changed, while a job needs it."""
     if sha256 in needed(tx.connection):
         return False
-    tx.connection.execute(delete(blobs).where(blobs.c.sha256 == sha256))
+    forget(tx, [sha256])
     return True
+
+
+def forget(tx: Transaction, gone: Collection[Sha256]) -> None:
+    tx.connection.execute(delete(blobs).where(blobs.c.sha256.in_(gone)))
 
 
 def needed(connection: Connection) -> set[Sha256]:

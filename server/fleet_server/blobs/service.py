@@ -30,6 +30,14 @@ class Blobs:
     database: Database
     store: ContentStore
 
+    async def take_stock(self) -> None:
+        """Forget blobs whose bytes are gone: a database from a backup knows some that were deleted since."""
+        async with self.database.read() as connection:
+            rows = await connection.run_sync(queries.stored)
+        gone = [sha256 for sha256 in rows if self.store.size(place(sha256)) is None]
+        if gone:
+            await self.database.writer.run(lambda tx: queries.forget(tx, gone))
+
     async def upload(self, sha256: Sha256, part: Part, chunks: AsyncIterator[bytes]) -> UploadAnswer:
         """Take a part, and note the whole."""
         async with self.store.lock(sha256):
