@@ -38,7 +38,7 @@ from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
 from fleet_protocol.prune import PruneAnswer, PruneRequest
 from fleet_protocol.version import program_version
 from fleet_protocol.wire import Request
-from fleet_protocol.workers import WorkerPage
+from fleet_protocol.workers import DrainRequest, WorkerPage, WorkerView
 
 TIMEOUT = httpx.Timeout(60, connect=5)
 LONG_TIMEOUT = httpx.Timeout(60, connect=5, read=900)  # many gigabytes are read again before an answer
@@ -173,6 +173,18 @@ class FleetClient:
 
     async def workers(self) -> WorkerPage:
         return await self._get(WorkerPage, "/v1/workers")
+
+    async def drain(self, worker: str, reason: str = "") -> WorkerView:
+        """Hands no new jobs to a worker (a name, an id or a beginning of one); what it trains goes on."""
+        return await self._order(worker, "drain", reason)
+
+    async def resume(self, worker: str, reason: str = "") -> WorkerView:
+        """Hands jobs to a drained worker again."""
+        return await self._order(worker, "resume", reason)
+
+    async def _order(self, worker: str, verb: str, reason: str) -> WorkerView:
+        path = f"/v1/worker/{quote(worker, safe='')}/{verb}"
+        return await self._post(WorkerView, path, DrainRequest(reason=reason), repeatable=True)
 
     async def artifacts(self) -> ArtifactPage:
         return await self._get(ArtifactPage, "/v1/models")

@@ -203,6 +203,12 @@ class WorkerView(Answer):
     last_heard_at: Time
 
 
+class DrainRequest(Request):
+    """For drain and resume alike."""
+
+    reason: Line = ""
+
+
 class WorkerPage(Answer):
     workers: tuple[WorkerView, ...]
     next: str | None = None

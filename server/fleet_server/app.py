@@ -29,6 +29,7 @@ from fleet_server.content import ContentStore
 from fleet_server.database import Database
 from fleet_server.errors import BlobMissing, StorageFull
 from fleet_server.events.feed import Feed
+from fleet_server.events.hook import FailureHook
 from fleet_server.events.live import Live
 from fleet_server.events.queries import last_event
 from fleet_server.events.routes import router as event_routes
@@ -172,4 +173,5 @@ def _loops(services: Services) -> dict[str, Coroutine[None, None, None]]:
         "flush": Flush(database, settings, roster).run(),
         "closing": Closing(database, services.clock, settings, services.logs).run(),
         "superseded": services.superseded.run(),
+        "hook": FailureHook(database, services.feed, settings.on_failure, settings.data / "on_failure").run(),
     }

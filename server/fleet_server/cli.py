@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -70,11 +71,17 @@ def serve(  # noqa: PLR0913 - a program's flags are its parameters here
     backoff: Annotated[
         float | None, typer.Option(help="Seconds before the second attempt after an error.")
     ] = None,
+    on_failure: Annotated[
+        str | None,
+        typer.Option(help="Command to run for each job that fails for good, quoted as for a shell."),
+    ] = None,
 ) -> None:
     """Run the coordinator until SIGTERM or Ctrl-C."""
     from fleet_server.serve import run
 
     given = {name: value for name, value in locals().items() if value is not None and name != "run"}
+    if on_failure is not None:
+        given["on_failure"] = _split(on_failure)
     run(_settings(given), _fail)
 
 
@@ -104,7 +111,16 @@ def migrate(data: Data = None, database_url: Database = None) -> None:
     typer.echo(f"fleet-server: the database is at revision {revision}")
 
 
+def _split(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        _fail(f"--on-failure cannot be read: {error}", 2)
+
+
 def _settings(given: dict[str, Any]) -> Settings:
+    from pydantic_settings import SettingsError
+
     from fleet_server.settings import Settings
 
     try:
@@ -112,3 +128,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     except ValidationError as error:
         problems = "; ".join(f"--{e['loc'][0]}: {e['msg']}" for e in error.errors(include_url=False))
         _fail(problems.replace("_", "-"), 2)
+    except SettingsError:
+        _fail(
+            'FLEET_SERVER_ON_FAILURE is a JSON list of a command\'s arguments, such as ["notify", "lab"]', 2
+        )

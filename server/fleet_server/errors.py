@@ -105,6 +105,12 @@ class UnknownWorker(Refusal):
     code, status = Code.UNKNOWN_WORKER, 409
 
 
+class NoSuchWorker(Refusal):
+    """There is no such worker."""
+
+    code, status, next = Code.UNKNOWN_WORKER, 404, "fleet workers"
+
+
 class UnknownArtifact(Refusal):
     """There is no such artifact."""
 

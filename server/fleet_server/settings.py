@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet_protocol.version import DEFAULT_PORT
@@ -52,9 +53,18 @@ class Settings(BaseSettings):
     """Where logs take more than this, the oldest that are over are let go. None: however much it is."""
     log_reserve_mib: Annotated[int, Field(ge=0)] = 256
     """No log is taken while the disk has less free: the database must not die of what trainers print."""
+    on_failure: tuple[str, ...] = ()
+    """A command, as a list of its arguments, to run for each job that failed for good; the event comes on its stdin."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
     """Largest JSON body; uploads of artifacts are streams and have their own limit."""
     max_artifact_bytes: Annotated[int, Field(ge=1)] = 64 * 1024**3
+
+    @field_validator("on_failure")
+    @classmethod
+    def _can_be_run(cls, command: tuple[str, ...]) -> tuple[str, ...]:
+        if command and shutil.which(command[0]) is None:
+            raise ValueError(f"there is no program {command[0]!r}")
+        return command
 
     @property
     def url(self) -> str:

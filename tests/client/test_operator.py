@@ -295,3 +295,21 @@ async def test_what_failed_where_and_what_to_try(lab: Lab):
     assert cells == [
         "big", "gpu-desktop", "1 x", "torch.OutOfMemoryError: CUDA out of memory", "min_vram_gib = 9",
     ]  # fmt: skip
+
+
+async def test_a_worker_is_drained_and_resumed(lab: Lab):
+    await lab.coordinator.load(manifest(job("one"), job("two", seed=1)))
+    worker = await lab.coordinator.worker("box", max_jobs=2)
+    await worker.take()
+    drained = await lab("drain", "box", "--reason", "new disk")
+    assert (drained.code, drained.out) == (0, "box  draining, 1 job to go\n")
+    assert "draining" in (await lab("workers")).row("box")
+    assert await worker.claim() is None
+    resumed = await lab("resume", worker.id[:8], "--json")
+    assert json.loads(resumed.out)["draining"] is False
+    assert await worker.claim() is not None
+    unknown = await lab("drain", "nobody")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "No worker is called 'nobody'." in unknown.err
+    assert "fleet workers" in unknown.err
+    assert (await lab("drain")).code == 2

@@ -1,4 +1,4 @@
-"""Commands that change jobs: cancel, requeue, accept-result."""
+"""Commands that change jobs or workers: cancel, requeue, accept-result, drain, resume."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from fleet_client.text import counted, one_line
 if TYPE_CHECKING:
     from fleet_client.client import FleetClient
     from fleet_protocol.jobs import JobView
+    from fleet_protocol.workers import WorkerView
 
     Order = Callable[[FleetClient, JobView], Awaitable[JobView]]
 
 Jobs = Annotated[list[str], typer.Argument(help="Ids, unique beginnings of ids, or exact names.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even for several jobs.")]
-Reason = Annotated[str, typer.Option(help="Kept in the job's history.")]
+Reason = Annotated[str, typer.Option(help="Kept in the history.")]
+Host = Annotated[str, typer.Argument(help="The worker's name, its id, or a unique beginning of that.")]
 
 
 def cancel(jobs: Jobs, *, reason: Reason = "", yes: Yes = False, url: Url = None, json: Json = False) -> None:
@@ -98,6 +100,25 @@ def accept_result(
         unasked=0,
     )
     report(done, json=json)
+
+
+def drain(host: Host, *, reason: Reason = "", url: Url = None, json: Json = False) -> None:
+    """Hand no new jobs to a worker; what it trains goes on."""
+    tell(ask(url, lambda fleet: fleet.drain(host, reason)), json=json)
+
+
+def resume(host: Host, *, reason: Reason = "", url: Url = None, json: Json = False) -> None:
+    """Hand jobs to a drained worker again."""
+    tell(ask(url, lambda fleet: fleet.resume(host, reason)), json=json)
+
+
+def tell(worker: WorkerView, *, json: bool) -> None:
+    if json:
+        print_json(worker)
+        return
+    running = counted(len(worker.running), "job")
+    state = f"draining, {running} to go" if worker.draining else "takes new jobs"
+    typer.echo(f"{one_line(worker.name)}  {state}" + ("" if worker.live else ", once it is back"))
 
 
 def carried_out(

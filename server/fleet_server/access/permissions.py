@@ -55,5 +55,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "requeue_job": OPERATOR,
     "accept_result": OPERATOR,
     "reload_manifest": OPERATOR,
+    "drain_worker": OPERATOR,
+    "resume_worker": OPERATOR,
     "prune": OPERATOR,
 }

@@ -22,6 +22,15 @@ async def events_after(connection: AsyncConnection, cursor: int, limit: int) -> 
     return tuple(_event(row) for row in (await connection.execute(statement)).mappings().all())
 
 
+async def failures_between(
+    connection: AsyncConnection, cursor: int, last: int, limit: int
+) -> tuple[Event, ...]:
+    """The events after `cursor`, up to `last`, that tell of jobs that failed for good; in order, at most `limit`."""
+    meant = (events.c.event > cursor, events.c.event <= last, events.c.kind == "failed")
+    statement = select(events).where(*meant).order_by(events.c.event).limit(limit)
+    return tuple(_event(row) for row in (await connection.execute(statement)).mappings().all())
+
+
 def _event(row: RowMapping) -> Event:
     about_job = row["job_id"] is not None
     return Event(

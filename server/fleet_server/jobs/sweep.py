@@ -58,9 +58,10 @@ class Sweep:
             self.listening_since = now
             log.warning("coordinator_was_paused", seconds=(now - self._looked).total_seconds())
         self._looked = now
-        changed, held = await self.database.writer.run(self._look)
-        for worker in changed:
-            self.roster.put(worker)
+        async with self.roster.changing:
+            changed, held = await self.database.writer.run(self._look)
+            for worker in changed:
+                self.roster.put(worker)
         # here, where heartbeats come in: from the writer's thread one that comes meanwhile would be lost
         self.roster.keep_only({attempt.attempt for _, attempt in held}, {job.job_id for job, _ in held})
 

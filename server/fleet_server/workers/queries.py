@@ -53,6 +53,12 @@ def save(tx: Transaction, before: Worker | None, worker: Worker) -> None:
         )
 
 
+def save_draining(tx: Transaction, worker: Worker) -> bool:
+    """True when that changed anything."""
+    same = (workers.c.worker_id == worker.worker_id, workers.c.draining != worker.draining)
+    return bool(tx.connection.execute(update(workers).where(*same).values(draining=worker.draining)).rowcount)
+
+
 def note(
     tx: Transaction, kind: str, actor: str, worker: Worker, row: dict[str, object], detail: str | None = None
 ) -> None:

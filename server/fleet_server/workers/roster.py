@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -80,6 +81,8 @@ class Roster:
     paces: dict[JobId, Pace] = field(default_factory=dict)
     gauges: dict[WorkerId, Gauges] = field(default_factory=dict)
     leases: Leases = field(default_factory=Leases)
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever changes workers' rows: one after the other, each on what the one before it left."""
 
     def policy(self, name: str) -> HostPolicy:
         return self.policies.get(name, UNLISTED)

@@ -12,6 +12,7 @@ from fleet_protocol.workers import (
     ClaimAnswer,
     ClaimRequest,
     CompleteRequest,
+    DrainRequest,
     FailRequest,
     HeartbeatAnswer,
     HeartbeatRequest,
@@ -21,8 +22,9 @@ from fleet_protocol.workers import (
     StartRequest,
     TransitionAnswer,
     WorkerPage,
+    WorkerView,
 )
-from fleet_server.access.guard import GuardedRoute
+from fleet_server.access.guard import Actor, GuardedRoute
 from fleet_server.services import Use
 from fleet_server.sockets import hanging_up
 
@@ -86,3 +88,15 @@ async def save_checkpoint(attempt: Attempt, request: CheckpointRequest, use: Use
 async def list_workers(use: Use) -> WorkerPage:
     """Every worker that ever said hello; live ones first."""
     return WorkerPage(workers=tuple(await use.workers.views()))
+
+
+@router.post("/worker/{ref:path}/drain")
+async def drain_worker(ref: str, request: DrainRequest, use: Use, actor: Actor) -> WorkerView:
+    """Hand no new jobs to a worker; what it trains goes on."""
+    return await use.workers.drain(ref, actor, request.reason)
+
+
+@router.post("/worker/{ref:path}/resume")
+async def resume_worker(ref: str, request: DrainRequest, use: Use, actor: Actor) -> WorkerView:
+    """Hand jobs to a drained worker again."""
+    return await use.workers.drain(ref, actor, request.reason, draining=False)

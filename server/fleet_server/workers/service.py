@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -38,6 +38,7 @@ from fleet_server.errors import (
     BlobMissing,
     DuplicateIdentity,
     NameTaken,
+    NoSuchWorker,
     ProtocolTooOld,
     StaleAttempt,
     UnknownAttempt,
@@ -56,6 +57,7 @@ from fleet_server.workers.pace import paced
 from fleet_server.workers.roster import Roster, Worker
 
 log = structlog.get_logger()
+SHORTEST_ID = 4
 
 
 @dataclass(slots=True)
@@ -67,8 +69,6 @@ class Workers:
     settings: Settings
     roster: Roster
     matching: MatchingLoop
-    _greeting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One hello after the other: the next one has to see the name that this one takes."""
 
     @property
     def policy(self) -> Policy:
@@ -85,7 +85,7 @@ class Workers:
                 f"This agent speaks protocol {request.protocol}; the coordinator (fleet {program_version()}) takes "
                 f"{OLDEST_PROTOCOL} to {PROTOCOL}. Install the same version on both."
             )
-        async with self._greeting:
+        async with self.roster.changing:
             worker = await self.database.writer.run(lambda tx: self._register(tx, request))
             self.roster.put(worker)
             self.roster.hear(worker.worker_id, self.clock.now())
@@ -275,6 +275,35 @@ class Workers:
         self.hear(worker)
         job = await self.database.writer.run(operate)
         return TransitionAnswer(job_id=job.job_id, status=job.status, attempt=job.attempt, reason=job.reason)
+
+    async def drain(self, ref: str, actor: str, reason: str, *, draining: bool = True) -> WorkerView:
+        """Give a worker no new job, or jobs again; what it trains goes on. It stays so until it is told otherwise."""
+        async with self.roster.changing:
+            worker = replace(self._named(ref), draining=draining)
+            if draining:
+                self.roster.put(worker)  # first, so that nothing is handed out after the event
+            await self.database.writer.run(lambda tx: self._note_drain(tx, worker, actor, reason))
+            self.roster.put(worker)
+        self.matching.wake()
+        async with self.database.read() as connection:
+            held = await queries.running_jobs(connection)
+        return self.view(worker, held.get(worker.worker_id, []))
+
+    def _note_drain(self, tx: Transaction, worker: Worker, actor: str, reason: str) -> None:
+        if queries.save_draining(tx, worker):
+            kind = "drained" if worker.draining else "resumed"
+            queries.note(tx, kind, actor, worker, self._row(worker), reason or None)
+
+    def _named(self, ref: str) -> Worker:
+        """By name, else by id or a beginning of one that no other has."""
+        if worker := self.roster.by_name(ref):
+            return worker
+        found = [
+            worker for worker in self.roster.workers.values() if worker.worker_id.startswith(ref.lower())
+        ]
+        if len(found) == 1 and len(ref) >= SHORTEST_ID:
+            return found[0]
+        raise NoSuchWorker(f"No worker is called {ref!r}.")
 
     async def views(self) -> list[WorkerView]:
         """Every worker, live ones first, with what failed there."""
