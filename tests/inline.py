@@ -96,11 +96,11 @@ class Reader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def execute(self, statement: Any) -> Any:
-        return self._connection.execute(statement)
+    async def execute(self, statement: Any, values: Any = None) -> Any:
+        return self._connection.execute(statement, values)
 
-    async def scalar(self, statement: Any) -> Any:
-        return self._connection.scalar(statement)
+    async def scalar(self, statement: Any, values: Any = None) -> Any:
+        return self._connection.scalar(statement, values)
 
     async def run_sync(self, read: Callable[[Connection], T]) -> T:
         return read(self._connection)

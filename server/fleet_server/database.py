@@ -32,6 +32,7 @@ T = TypeVar("T")
 MAX_BATCH = 256
 WAL_LIMIT_BYTES = 64 * 1024 * 1024
 EVENT_COLUMNS = tuple(events.c.keys())
+LAST_EVENT = select(func.max(events.c.event))
 
 
 @dataclass(slots=True)
@@ -163,7 +164,7 @@ class Writer:
 
     def _transact(self, connection: Connection, batch: list[_Task]) -> tuple[list[Any], list[EventRow]]:
         with connection.begin():  # commits at the end, rolls back when anything raises
-            last = connection.scalar(select(func.max(events.c.event))) or 0
+            last = connection.scalar(LAST_EVENT) or 0
             transaction = Transaction(connection, self._clock.now(), last)
             results = [task.operation(transaction) for task in batch]
             if transaction.events:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.ids import AttemptId, JobId, Sha256
@@ -18,18 +18,21 @@ from fleet_server.database import Transaction
 from fleet_server.jobs.model import Attempt, Job
 from fleet_server.tables import artifacts, jobs, uploads
 
+_MINE = (uploads.c.attempt == bindparam("by"), uploads.c.sha256 == bindparam("id"))
+_UPLOADED = select(uploads.c.sha256).where(*_MINE)
+_SAY = update(uploads).where(*_MINE).values(provenance=bindparam("provenance"), metrics=bindparam("metrics"))
+_PATH = select(artifacts.c.path).where(artifacts.c.sha256 == bindparam("id"))
+
 
 def uploaded(connection: Connection, attempt: AttemptId, sha256: str) -> bool:
     """Whether this attempt brought this artifact, whole and verified."""
-    statement = select(uploads.c.sha256).where(uploads.c.attempt == attempt, uploads.c.sha256 == sha256)
-    return connection.scalar(statement) is not None
+    return connection.scalar(_UPLOADED, {"by": attempt, "id": sha256}) is not None
 
 
 def save_evidence(connection: Connection, request: CompleteRequest) -> None:
     """Keep what an attempt says of its artifact, whether it may complete the job or not."""
     said = request.model_dump(mode="json", include={"provenance", "metrics"})
-    mine = (uploads.c.attempt == request.attempt, uploads.c.sha256 == request.artifact)
-    connection.execute(update(uploads).where(*mine).values(said))
+    connection.execute(_SAY, {**said, "by": request.attempt, "id": request.artifact})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def late_upload(connection: Connection, job_id: JobId, attempt: AttemptId | None
 
 def save_upload(tx: Transaction, job: Job, attempt: Attempt, sha256: str, size_bytes: int, path: str) -> bool:
     """Note the artifact, if its bytes are new, and that this attempt brought it; False if that was noted before."""
-    if tx.connection.scalar(select(artifacts.c.sha256).where(artifacts.c.sha256 == sha256)) is None:
+    if tx.connection.scalar(_PATH, {"id": sha256}) is None:
         tx.connection.execute(
             insert(artifacts).values(
                 sha256=sha256,
@@ -114,7 +117,7 @@ def remove(tx: Transaction, sha256: Sha256) -> str | None:
 
 
 async def artifact_path(connection: AsyncConnection, sha256: str) -> str | None:
-    path: str | None = await connection.scalar(select(artifacts.c.path).where(artifacts.c.sha256 == sha256))
+    path: str | None = await connection.scalar(_PATH, {"id": sha256})
     return path
 
 

@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.errors import ProblemItem
@@ -19,21 +19,24 @@ from fleet_server.jobs.model import JOB_COLUMNS, Attempt, Job, attempt_from, job
 from fleet_server.tables import Utc, attempts, jobs
 
 OPEN = [AttemptStatus.CLAIMED, AttemptStatus.RUNNING]
+# Made once: to make such a statement costs more than to carry it out.
+_JOB = select(jobs).where(jobs.c.job_id == bindparam("id"))
+_ATTEMPT = select(attempts).where(attempts.c.attempt == bindparam("id"))
 
 
 def job_and_attempt(connection: Connection, job_id: JobId, attempt: AttemptId) -> tuple[Job, Attempt]:
     """The rows a worker's call is about; UnknownJob or UnknownAttempt when there are none."""
-    job = connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().one_or_none()
+    job = connection.execute(_JOB, {"id": job_id}).mappings().one_or_none()
     if job is None:
         raise UnknownJob(f"There is no job {job_id}.")
-    row = connection.execute(select(attempts).where(attempts.c.attempt == attempt)).mappings().one_or_none()
+    row = connection.execute(_ATTEMPT, {"id": attempt}).mappings().one_or_none()
     if row is None or row["job_id"] != job_id:
         raise UnknownAttempt(f"Job {job_id} has no attempt {attempt}.")
     return job_from(job), attempt_from(row)
 
 
 def job_row(connection: Connection, job_id: JobId) -> Job:
-    return job_from(connection.execute(select(jobs).where(jobs.c.job_id == job_id)).mappings().one())
+    return job_from(connection.execute(_JOB, {"id": job_id}).mappings().one())
 
 
 def all_jobs(connection: Connection) -> list[Job]:
@@ -87,8 +90,7 @@ async def attempts_of(connection: AsyncConnection, job_id: JobId) -> list[Attemp
 
 
 async def find_attempt(connection: AsyncConnection, attempt: AttemptId) -> Attempt | None:
-    statement = select(attempts).where(attempts.c.attempt == attempt)
-    row = (await connection.execute(statement)).mappings().one_or_none()
+    row = (await connection.execute(_ATTEMPT, {"id": attempt})).mappings().one_or_none()
     return attempt_from(row) if row else None
 
 
@@ -98,7 +100,7 @@ async def job_and_attempt_async(
     found = await find_attempt(connection, attempt)
     if found is None:
         return None, None
-    row = (await connection.execute(select(jobs).where(jobs.c.job_id == found.job_id))).mappings().one()
+    row = (await connection.execute(_JOB, {"id": found.job_id})).mappings().one()
     return job_from(row), found
 
 

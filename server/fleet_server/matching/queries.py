@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
 
 from fleet_protocol.ids import WorkerId
 from fleet_protocol.states import JobStatus
@@ -29,7 +29,28 @@ def _kinds() -> Select[Any]:
     return select(hops.c.digest).where(hops.c.digest.is_not(None))
 
 
+def _held() -> Select[Any]:
+    columns = (attempts.c.worker_id, jobs.c.needs_digest)
+    # The id is what the index has; without it every look at the workers would read the whole queue.
+    same = and_(jobs.c.job_id == attempts.c.job_id, jobs.c.attempt == attempts.c.attempt)
+    statement = select(*columns, func.count()).join(jobs, same).where(attempts.c.status.in_(OPEN))
+    return statement.group_by(*columns)
+
+
 _KINDS = _kinds()
+_HELD = _held()
+_HEADS = (
+    select(jobs)
+    .where(
+        PENDING,
+        jobs.c.needs_digest == bindparam("digest"),
+        or_(jobs.c.not_before.is_(None), jobs.c.not_before <= bindparam("now")),
+    )
+    .order_by(jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.job_id)
+    .limit(bindparam("count"))
+)
+_NEXT_READY = select(func.min(jobs.c.not_before)).where(PENDING, jobs.c.not_before > bindparam("now"))
+_BY_CLAIM = select(attempts).where(attempts.c.claim_id.in_(bindparam("claims", expanding=True)))
 
 
 def pending_kinds(connection: Connection) -> list[str]:
@@ -38,15 +59,8 @@ def pending_kinds(connection: Connection) -> list[str]:
 
 def heads(connection: Connection, digest: str, now: datetime, count: int) -> list[Job]:
     """The first `count` jobs of one kind that may start now, in the queue's order."""
-    statement = (
-        select(jobs)
-        .where(
-            PENDING, jobs.c.needs_digest == digest, or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)
-        )
-        .order_by(jobs.c.priority.desc(), jobs.c.queued_at, jobs.c.job_id)
-        .limit(count)
-    )
-    return [job_from(row) for row in connection.execute(statement).mappings().all()]
+    asked = {"digest": digest, "now": now, "count": count}
+    return [job_from(row) for row in connection.execute(_HEADS, asked).mappings().all()]
 
 
 def any_of_kind(connection: Connection, digest: str) -> Job:
@@ -56,25 +70,17 @@ def any_of_kind(connection: Connection, digest: str) -> Job:
 
 def next_ready(connection: Connection, now: datetime) -> datetime | None:
     """When the next job that waits for a second try may start."""
-    ready: datetime | None = connection.scalar(
-        select(func.min(jobs.c.not_before)).where(PENDING, jobs.c.not_before > now)
-    )
+    ready: datetime | None = connection.scalar(_NEXT_READY, {"now": now})
     return ready
 
 
 def held_kinds(connection: Connection) -> list[tuple[WorkerId, str, int]]:
     """What each worker trains: the kinds of demand of the attempts that hold a lease, and how many of each."""
-    columns = (attempts.c.worker_id, jobs.c.needs_digest)
-    # The id is what the index has; without it every look at the workers would read the whole queue.
-    same = and_(jobs.c.job_id == attempts.c.job_id, jobs.c.attempt == attempts.c.attempt)
-    statement = select(*columns, func.count()).join(jobs, same).where(attempts.c.status.in_(OPEN))
-    return [
-        (worker, digest, count) for worker, digest, count in connection.execute(statement.group_by(*columns))
-    ]
+    return [(worker, digest, count) for worker, digest, count in connection.execute(_HELD)]
 
 
 def attempts_by_claim(connection: Connection, claims: Sequence[str]) -> dict[str, Attempt]:
     """Attempts that these claims were answered with before."""
-    statement = select(attempts).where(attempts.c.claim_id.in_(claims))
-    found = [attempt_from(row) for row in connection.execute(statement).mappings().all()]
+    rows = connection.execute(_BY_CLAIM, {"claims": claims}).mappings()
+    found = [attempt_from(row) for row in rows]
     return {attempt.claim_id: attempt for attempt in found}
