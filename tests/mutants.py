@@ -55,6 +55,8 @@ VERDICT = "job.attempt != attempt.attempt or not attempt.status.is_open or attem
 NOT_BEFORE = "or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now)"
 STATUS_SAME = '        jobs.c.status == bindparam("_status"),\n'
 VERSION_SAME = '        jobs.c.version == bindparam("_version"),\n'
+RECOVERY, CLOSING = "tests/server/test_log_recovery.py", "tests/server/test_log_closing.py"
+VIEWERS = "tests/server/test_log_viewers.py"
 
 MUTANTS = [
     Mutant("start: current token", TRANSITIONS, CURRENT + STARTED, STARTED),
@@ -223,13 +225,73 @@ MUTANTS = [
         "if job.status.is_active:",
         "tests/properties/test_guards.py",
     ),
-    Mutant("log: no gap", "logs/store.py", "if offset > durable:", "if False:"),
+    Mutant("log: no gap", "logs/store.py", "if offset > found.length:", "if False:"),
     Mutant(
         "log: an overlap agrees",
         "logs/store.py",
-        "if overlap and os.pread(descriptor, min(overlap, len(data)), offset) != data[:overlap]:",
+        "if not data.startswith(stored, agreed):",
         "if False:",
         f"{HISTORIES} tests/server/test_log_store.py",
+    ),
+    Mutant(
+        "log: a torn tail is cut",
+        "logs/plain.py",
+        "os.ftruncate(file, end) os.ftruncate(sidecar",
+        "os.ftruncate(sidecar",
+        RECOVERY,
+    ),
+    Mutant("log: a torn batch never was", "logs/plain.py", "not self._is_whole(rows)", "False", RECOVERY),
+    Mutant(
+        "log: a torn row is none", "logs/sidecar.py", "!= crc32(body):", "!= crc32(body) and False:", RECOVERY
+    ),
+    Mutant(
+        "log: no bytes below the reserve",
+        "logs/store.py",
+        "if is_full:\n            raise",
+        "if False:\n            raise",
+        RECOVERY,
+    ),
+    Mutant(
+        "log: a row or nothing",
+        "logs/store.py",
+        'partial(found.write_row, found.rows, row, data or b""),',
+        "partial(bool),",
+        RECOVERY,
+    ),
+    Mutant(
+        "log: a write under way is waited for",
+        "logs/store.py",
+        "while not work.done():",
+        "while False:",
+        RECOVERY,
+    ),
+    Mutant(
+        "log: a closed one takes no more",
+        "logs/store.py",
+        "if offset + size > found.length:\n                    raise",
+        "if False:\n                    raise",
+        CLOSING,
+    ),
+    Mutant(
+        "log: compressed bytes are read back",
+        "logs/closed.py",
+        "if not (part := read(start, end - start)):",
+        "if not (part := read(start, end - start) or bytes(end - start)):",
+        CLOSING,
+    ),
+    Mutant(
+        "log: a closed one counts", "logs/store.py", "with suppress(FileNotFoundError):", "if False:", CLOSING
+    ),
+    Mutant("log: what is under way stays", "logs/closing.py", "length >= ended.log_bytes", "True", CLOSING),
+    Mutant(
+        "log: zeros of a hole are no bytes",
+        "logs/service.py",
+        "if hole and hole.start <= offset:",
+        "if False:",
+        VIEWERS,
+    ),
+    Mutant(
+        "log: only durable bytes", "logs/store.py", "min(limit, found.length - offset)", "limit", RECOVERY
     ),
     Mutant(
         "access: the role may",

@@ -38,6 +38,7 @@ from fleet_server.jobs.routes import router as job_routes
 from fleet_server.jobs.service import Jobs
 from fleet_server.jobs.sweep import Sweep
 from fleet_server.logs.closing import Closing
+from fleet_server.logs.pruning import ExpiredLogs
 from fleet_server.logs.routes import router as log_routes
 from fleet_server.logs.service import Logs
 from fleet_server.logs.store import LogStore
@@ -138,7 +139,16 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         artifacts=artifacts,
         blobs=blobs,
         superseded=Superseded(blobs, kept),
-        prune=Prune(clock, (blobs, artifacts, Unfinished(content), *_strays(settings, database))),
+        prune=Prune(
+            clock,
+            (
+                blobs,
+                artifacts,
+                Unfinished(content),
+                ExpiredLogs(database, log_store),
+                *_strays(settings, database),
+            ),
+        ),
         logs=Logs(database, clock, log_store),
         metrics=Metrics(database, metric_store),
         streams=streams,

@@ -276,3 +276,23 @@ async def test_the_oldest_logs_make_room(fleet: Coordinator):
     await closing(fleet, log_gib=2.5 * len(text) / 1024**3).once()
     told = [(await states(fleet, one.job.job_id))[-1] for one in attempts]
     assert told == ["expired", "complete", None], "the one under way is never touched"
+
+
+async def test_expired_logs_can_be_pruned(fleet: Coordinator):
+    await fleet.load(manifest(*jobs(2)))
+    worker = await fleet.worker(max_jobs=2)
+    old, running = await worker.take(), await worker.take()
+    for attempt in (old, running):
+        await worker.log(attempt, 0, b"abc")
+    await worker.error(old, log_bytes=3)
+    store = fleet.services.logs.store
+    await closing(fleet).once()
+    fleet.clock.advance(timedelta(days=365 * 30).total_seconds())
+    await closing(fleet, log_days=1).once()
+    assert await states(fleet, old.job.job_id) == ["expired"]
+    for dry_run in (True, False):
+        told = (await fleet.post("/v1/prune", {"dry_run": dry_run})).json()["items"]
+        assert {item["id"] for item in told if item["kind"] == "log"} == {old.attempt}
+    left = {path.name.partition(".")[0] for path in store.folder.glob("*/*")}
+    assert left == {running.attempt}
+    assert (await fleet.http().get(f"/v1/attempt/{old.attempt}/log")).headers["fleet-log-state"] == "expired"

@@ -31,6 +31,7 @@ class Closing:
     clock: Clock
     settings: Settings
     logs: Logs
+    _is_measured: bool = False
 
     async def run(self) -> None:
         while True:
@@ -39,7 +40,9 @@ class Closing:
                 await self.once()
             except Interrupted:
                 return
-            except Exception:  # the loop outlives a full disk; what was not closed is at the next look
+            except OSError as error:  # most likely a full disk; what was not closed is at the next look
+                log.warning("logs_not_closed", why=str(error))
+            except Exception:  # the loop outlives what nobody thought of
                 log.exception("logs_not_closed")
 
     async def once(self) -> None:
@@ -50,7 +53,10 @@ class Closing:
             for attempt in attempts:
                 await self.logs.close(attempt)
             await self._note({attempt: states[attempt] for attempt in attempts})
-        await self._expire()
+        await self._expire_by_age()
+        if states or not self._is_measured:  # what is closed is all that size can be taken from
+            await self._expire_by_size()
+            self._is_measured = True
 
     async def _state(self, ended: Ended) -> LogState | None:
         """What to call a log when it is closed now; None while more of it may come."""
@@ -63,14 +69,18 @@ class Closing:
         is_quiet = self.clock.now().timestamp() - quiet_since > GIVEN_UP_AFTER.total_seconds()
         return LogState.PARTIAL if is_quiet else None
 
-    async def _expire(self) -> None:
-        """By age, then by size, the oldest first. Only closed logs: an attempt under way has none."""
-        if self.settings.log_days is not None:
-            before = self.clock.now() - timedelta(days=self.settings.log_days)
-            async with self.database.read() as connection:
-                old = await queries.closed(connection, before)
-            for attempt in old:
-                await self._let_go(attempt)
+    async def _expire_by_age(self) -> None:
+        """Only closed logs: an attempt that is under way has none."""
+        if self.settings.log_days is None:
+            return
+        before = self.clock.now() - timedelta(days=self.settings.log_days)
+        async with self.database.read() as connection:
+            old = await queries.closed(connection, before)
+        for attempt in old:
+            await self._let_go(attempt)
+
+    async def _expire_by_size(self) -> None:
+        """The oldest first, until the rest is no more than what logs may take."""
         if self.settings.log_gib is None:
             return
         surplus = await asyncio.to_thread(size_of, self.logs.store.folder) - self.settings.log_gib * 1024**3
@@ -84,14 +94,10 @@ class Closing:
 
     async def _let_go(self, attempt: AttemptId) -> int:
         """Shorten one log; the bytes that the disk got back."""
-        before = self._size(attempt)
+        before = self.logs.store.size(attempt)
         await self.logs.store.expire(attempt)
         await self._note({attempt: LogState.EXPIRED})
-        return before - self._size(attempt)
-
-    def _size(self, attempt: AttemptId) -> int:
-        path = self.logs.store.path(attempt, ".log.zst")
-        return _on_disk(path) if path.exists() else 0
+        return before - self.logs.store.size(attempt)
 
     async def _note(self, states: dict[AttemptId, LogState]) -> None:
         await self.database.writer.run(lambda tx: queries.set_states(tx, states))
@@ -99,11 +105,7 @@ class Closing:
 
 def size_of(folder: Path) -> int:
     """Bytes that the files below `folder` take from the disk; holes take none."""
-    return sum(_on_disk(path) for path in folder.rglob("*.*"))
-
-
-def _on_disk(path: Path) -> int:
-    return path.stat().st_blocks * 512
+    return sum(path.stat().st_blocks * 512 for path in folder.glob("*/*.*"))
 
 
 def _batches(attempts: list[AttemptId]) -> list[list[AttemptId]]:

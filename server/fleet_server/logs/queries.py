@@ -40,7 +40,14 @@ async def closed(connection: AsyncConnection, before: datetime | None = None) ->
     )
     if before is not None:
         statement = statement.where(attempts.c.ended_at < before)
-    return [row[0] for row in await connection.execute(statement.order_by(attempts.c.ended_at))]
+    return list(await connection.scalars(statement.order_by(attempts.c.ended_at)))
+
+
+async def expired(connection: AsyncConnection, before: datetime) -> list[AttemptId]:
+    statement = select(attempts.c.attempt).where(
+        attempts.c.log_state == LogState.EXPIRED, attempts.c.ended_at < before
+    )
+    return list(await connection.scalars(statement.order_by(attempts.c.ended_at)))
 
 
 _SET_STATE = (

@@ -34,6 +34,7 @@ AnyLog = PlainLog | ClosedLog
 THREADS = 32
 """Many files synced at once cost a disk little more than one; a thread's time is spent waiting for that."""
 CLOSED_IN_MEMORY = 16
+SUFFIXES = (".log", ".log.zst", ".rows")
 
 
 class LogStore:
@@ -56,6 +57,11 @@ class LogStore:
     def path(self, attempt: AttemptId, suffix: str = ".log") -> Path:
         """Of the plain log; with `.log.zst` of the closed one, with `.rows` of the sidecar."""
         return self.folder / attempt[:2] / f"{attempt}{suffix}"
+
+    def size(self, attempt: AttemptId) -> int:
+        """Bytes that its files take from the disk; holes take none."""
+        paths = [self.path(attempt, suffix) for suffix in SUFFIXES]
+        return sum(path.stat().st_blocks * 512 for path in paths if path.exists())
 
     def stop(self) -> None:
         """Leave compression, which may take long, to the next start."""
@@ -210,6 +216,13 @@ class LogStore:
         if isinstance(found, ClosedLog):
             await self._all([partial(shorten, found, self._may_go_on)])
             self._closed.pop(attempt, None)
+
+    async def delete(self, attempt: AttemptId) -> None:
+        """Take away a log that nothing refers to."""
+        self._closed.pop(attempt, None)
+        self._plain.pop(attempt, None)
+        for suffix in SUFFIXES:
+            await self._run(partial(self.path(attempt, suffix).unlink, missing_ok=True))
 
     def _pack(self, attempt: AttemptId, found: PlainLog) -> None:
         target = self.path(attempt, ".log.zst")
