@@ -89,6 +89,9 @@ class BlobCache:
                     await in_thread(lambda watch: _publish_folder(file, folder, watch))
                 except NotArchived:
                     return file
+                except OSError:
+                    file.unlink()  # as a part of it: others need the room more
+                    raise
                 file.unlink()  # the folder is enough
             os.utime(folder)
             return folder

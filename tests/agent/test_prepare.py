@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from fleet_protocol.workers import (
 )
 from tests.agent.conftest import Bench, until
 from tests.agent.coordinator import Coordinator, job_spec
+from tests.agent.disks import mounted
 
 Script = Callable[[str], str]
 TRAIN = """
@@ -192,6 +194,22 @@ async def test_a_data_set_that_stays_damaged_lets_another_host_try(
     assert failed.kind is FailureKind.DATA
     assert failed.reason == "data set sensors cannot be had here: its bytes arrived damaged 2 times"
     assert coordinator.blob_ranges == [None, None]
+
+
+@pytest.mark.parametrize("megabytes", [9, 30])
+async def test_a_full_disk_is_the_machines_loss_and_gets_its_room_back(
+    bench: Bench, coordinator: Coordinator, tmp_path: Path, megabytes: int
+) -> None:
+    """More than there is room for at all, and more than there is for the archive and its files at once."""
+    sha = coordinator.hold(packed(tmp_path / "data", x="1" * megabytes * 1_000_000))
+    coordinator.offer(of(("true",), dataset=Dataset(name="sensors", sha256=sha)))
+    with mounted(tmp_path / "disk", "tmpfs", "-o", "size=16m") as disk:
+        bench.set(state=disk / "state")
+        async with bench.agent():
+            failed = await failure(coordinator)
+        assert failed.kind is FailureKind.INFRASTRUCTURE
+        assert "the trainer cannot be started" in failed.reason
+        assert shutil.disk_usage(disk).free > 10_000_000
 
 
 async def test_a_pull_is_told_by_heartbeats_and_ends_with_a_stop(

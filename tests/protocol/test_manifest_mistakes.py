@@ -271,3 +271,10 @@ def test_a_grids_names_hold_no_control_characters():
     text = TEXT.replace('model = "mlp"', 'model = "own"') + 'matrix = { a = ["x\\u001b"] }\n'
     (job,) = parse(text + '[models.own]\ncommand = ["x"]\n').jobs
     assert job.name == 'one/a="x\\u001b"'
+
+
+def test_outputs_stay_in_the_working_directory():
+    own = '[models.own]\ncommand = ["x"]\noutputs = ["a/..b/*", "../x", "/etc/*", "a/../b"]\n'
+    found = {key: message for _, key, message in problems(TEXT + own)}
+    assert {*found} == {f"models.own.outputs[{n}]" for n in (1, 2, 3)}
+    assert "'../x' leads out of the working directory" in found["models.own.outputs[1]"]

@@ -72,6 +72,16 @@ def unknown_names(raw: Raw) -> Iterator[Problem]:
                 yield from _unknown(model, ("hosts", host, key, position), "model", known)
 
 
+def outputs_elsewhere(raw: Raw) -> Iterator[Problem]:
+    """Outputs that no program writes into its working directory."""
+    for name, entry in _table(raw, "models").items():
+        listed = entry.get("outputs") if isinstance(entry, dict) else None
+        for position, pattern in enumerate(listed if isinstance(listed, list) else ()):
+            if isinstance(pattern, str) and (pattern.startswith("/") or ".." in pattern.split("/")):
+                words = f"{pattern!r} leads out of the working directory; outputs are named from there"
+                yield ("models", name, "outputs", position), words
+
+
 def hyper_problems(raw: Raw) -> Iterator[Problem]:
     """Settings that the model does not declare or does not allow, at every point of a matrix."""
     schemas: dict[str, Schema] = dict(built_in_schemas())

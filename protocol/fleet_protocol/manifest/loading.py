@@ -140,6 +140,7 @@ def parse(
     problems += [
         *unfit,
         *checks.unknown_names(raw),
+        *checks.outputs_elsewhere(raw),
         *checks.missing_contents(raw, contents or {}, reasons or {}),
     ]
     problems += [problem for problem in checks.hyper_problems(raw) if problem[0] not in said]
