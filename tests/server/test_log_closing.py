@@ -296,3 +296,18 @@ async def test_expired_logs_can_be_pruned(fleet: Coordinator):
     left = {path.name.partition(".")[0] for path in store.folder.glob("*/*")}
     assert left == {running.attempt}
     assert (await fleet.http().get(f"/v1/attempt/{old.attempt}/log")).headers["fleet-log-state"] == "expired"
+
+
+async def test_a_log_that_cannot_be_read_keeps_no_other_from_its_turn(fleet: Coordinator):
+    await fleet.load(manifest(*jobs(2)))
+    worker = await fleet.worker(max_jobs=2)
+    broken, good = await worker.take(), await worker.take()
+    for attempt in (broken, good):
+        await worker.log(attempt, 0, b"abc")
+        await worker.error(attempt, log_bytes=3)
+        fleet.clock.advance(1)
+    os.truncate(fleet.services.logs.store.path(broken.attempt), 1)
+    for _ in range(2):
+        await closing(fleet).once()
+        assert (await states(fleet, broken.job.job_id))[-1] is None
+        assert (await states(fleet, good.job.job_id))[-1] == "complete"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from errno import ENOSPC
 from pathlib import Path
 
 import structlog
@@ -48,15 +51,33 @@ class Closing:
     async def once(self) -> None:
         async with self.database.read() as connection:
             found = await queries.ended(connection)
-        states = {one.attempt: state for one in found if (state := await self._state(one))}
-        for attempts in _batches(list(states)):
-            for attempt in attempts:
-                await self.logs.close(attempt)
-            await self._note({attempt: states[attempt] for attempt in attempts})
+        for start in range(0, len(found), BATCH):
+            await self._close(found[start : start + BATCH])
         await self._expire_by_age()
-        if states or not self._is_measured:  # what is closed is all that size can be taken from
+        if not self._is_measured:
             await self._expire_by_size()
             self._is_measured = True
+
+    async def _close(self, ended: Sequence[Ended]) -> None:
+        states: dict[AttemptId, LogState] = {}
+        for one in ended:
+            with self._others_go_on(one.attempt):
+                if state := await self._state(one):
+                    await self.logs.close(one.attempt)
+                    states[one.attempt] = state
+        if states:
+            await self._note(states)
+            self._is_measured = False  # only what is closed can be taken from
+
+    @contextmanager
+    def _others_go_on(self, attempt: AttemptId) -> Iterator[None]:
+        """A log that cannot be read keeps no other from its turn; a full disk does."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno == ENOSPC:
+                raise
+            log.error("log_not_closed", attempt=attempt, why=str(error))
 
     async def _state(self, ended: Ended) -> LogState | None:
         """What to call a log when it is closed now; None while more of it may come."""
@@ -95,8 +116,9 @@ class Closing:
     async def _let_go(self, attempt: AttemptId) -> int:
         """Shorten one log; the bytes that the disk got back."""
         before = self.logs.store.size(attempt)
-        await self.logs.store.expire(attempt)
-        await self._note({attempt: LogState.EXPIRED})
+        with self._others_go_on(attempt):
+            await self.logs.store.expire(attempt)
+            await self._note({attempt: LogState.EXPIRED})
         return before - self.logs.store.size(attempt)
 
     async def _note(self, states: dict[AttemptId, LogState]) -> None:
@@ -106,7 +128,3 @@ class Closing:
 def size_of(folder: Path) -> int:
     """Bytes that the files below `folder` take from the disk; holes take none."""
     return sum(path.stat().st_blocks * 512 for path in folder.glob("*/*.*"))
-
-
-def _batches(attempts: list[AttemptId]) -> list[list[AttemptId]]:
-    return [attempts[start : start + BATCH] for start in range(0, len(attempts), BATCH)]
