@@ -192,6 +192,25 @@ async def test_it_ends_at_once_whoever_waits(
         assert b"Traceback" not in await server.process.stderr.read()
 
 
+async def test_a_request_that_does_not_end_is_cut_off_in_one_line(data: Path):
+    async with served(data) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        head = "POST /v1/manifest/plan HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        who = server.headers("operator")["Authorization"]
+        writer.write(
+            f"{head}Authorization: {who}\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        assert b" 100 " in await reader.readline()  # it waits for the rest
+        server.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await server.process.wait()
+        writer.close()
+        assert server.process.stderr is not None
+        said = (await server.process.stderr.read()).decode()
+        assert "request_cut_off" in said
+        assert "Traceback" not in said
+
+
 def test_migrate(tmp_path: Path):
     command = [sys.executable, "-m", "fleet_server", "migrate", "--data", str(tmp_path / "new")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
