@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+from fleet_agent import locks
 from fleet_agent.errors import AgentError, CoordinatorAway
-from fleet_agent.hardware import Findings, detect
+from fleet_agent.hardware import GIB, detect
 from fleet_agent.settings import Settings
 from fleet_agent.uplink import Refused, Unreachable, Uplink
 from fleet_protocol.capability import Capability
 from fleet_protocol.local import find_token
+
+ROOM_GIB = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -23,10 +29,30 @@ class Diagnosis:
 
 async def diagnose(settings: Settings) -> Diagnosis:
     findings = await detect(settings)
+    faults = (*findings.faults, *_faults(settings.state))
     error = await _coordinator(settings)
-    if error is None and not findings.capability.models and not findings.capability.commands:
-        error = AgentError("This machine can run no job.")
-    return Diagnosis(tuple(_describe(settings, findings)), error)
+    if error is None and faults:
+        error = AgentError("Not all is well: see the lines that begin with `!`.")
+    facts = (f"{label:<9} {value}" for label, value in _facts(settings, findings.capability))
+    notes = (f"- {note}" for note in (*findings.notes, *_notes(settings.state)))
+    return Diagnosis((*facts, "", *(f"! {fault}" for fault in faults), *notes), error)
+
+
+def _faults(state: Path) -> Iterator[str]:
+    """What is wrong with the state folder; it is not made here."""
+    there = next(folder for folder in (state.absolute(), *state.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield f"The state folder {state} cannot be written; name another by --state."
+    elif (free := shutil.disk_usage(there).free / GIB) < ROOM_GIB:
+        yield f"The disk of the state folder {state} has {free:.1f} GiB free; make room, or name another by --state."
+
+
+def _notes(state: Path) -> Iterator[str]:
+    if os.access(state / "lock", os.R_OK | os.W_OK) and locks.is_held(state / "lock"):
+        yield f"An agent runs on {state} now."
+    kept = state / "kept"
+    if os.access(kept, os.R_OK) and (number := len(list(kept.iterdir()))):
+        yield f"{number} attempt(s) that no coordinator took are in {kept}: look at them, then delete them."
 
 
 async def _coordinator(settings: Settings) -> AgentError | None:
@@ -45,12 +71,6 @@ async def _coordinator(settings: Settings) -> AgentError | None:
     finally:
         await uplink.close()
     return None
-
-
-def _describe(settings: Settings, findings: Findings) -> Iterator[str]:
-    yield from (f"{label:<9} {value}" for label, value in _facts(settings, findings.capability))
-    yield ""
-    yield from (f"! {complaint}" for complaint in findings.complaints)
 
 
 def _facts(settings: Settings, capability: Capability) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,13 @@ class Findings:
     """What is advertised, and in one sentence each what is wrong with this machine."""
 
     capability: Capability
-    complaints: tuple[str, ...]
+    faults: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """Not wrong by themselves."""
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        return (*self.faults, *self.notes)
 
 
 async def ask(command: Sequence[str], seconds: float) -> str | None:
@@ -142,29 +148,37 @@ async def detect(settings: Settings, asking: Asking = ask) -> Findings:
         git_commit=commit,
         git_dirty=dirty,
     )
-    return Findings(capability, tuple(_complaints(settings, facts, capability)))
+    faults, notes = _faults(settings, facts, capability), _notes(settings, facts, capability)
+    return Findings(capability, tuple(faults), tuple(notes))
 
 
-def _complaints(settings: Settings, facts: TrainerFacts | None, capability: Capability) -> list[str]:
-    said = []
+def _faults(settings: Settings, facts: TrainerFacts | None, capability: Capability) -> Iterator[str]:
+    """What somebody asked for and this machine does not do."""
     if facts is None:
-        said.append(f"{settings.python} gave no answer; name the trainer's interpreter by --python.")
-    else:
-        missing = [name for name in PACKAGES if name not in facts.packages]
-        if missing:
-            said.append(
-                f"{settings.python} lacks {', '.join(missing)}: models that need them are not offered."
-            )
+        yield f"{settings.python} gave no answer; name the trainer's interpreter by --python."
+    elif missing := [name for name in _needed(settings.permitted or ()) if name not in facts.packages]:
+        yield f"{settings.python} lacks {', '.join(missing)}, which models need that --models permits."
     for name in sorted((settings.permitted or frozenset()) - MODEL_NEEDS.keys()):
-        said.append(f"--models permits {name}, which is no model of fleet's ({', '.join(MODEL_NEEDS)}).")
-    if not capability.models:
-        only = "only the manifest's own programs" if capability.commands else "no job"
-        said.append(f"No model is both permitted and installed here: this worker will get {only}.")
-    elif lacking := _lacking_data(settings.data):
-        said.append(f"{lacking}. Until then this worker gets only jobs that name a `dataset`.")
+        yield f"--models permits {name}, which is no model of fleet's ({', '.join(MODEL_NEEDS)})."
+    if not capability.models and not capability.commands:
+        yield "No model is both permitted and installed here: this worker will get no job."
     if settings.devices and len(capability.gpus) < len(settings.devices):
-        said.append(f"--gpus names devices that are not here; found {len(capability.gpus)}.")
-    return said
+        yield f"--gpus names devices that are not here; found {len(capability.gpus)}."
+
+
+def _notes(settings: Settings, facts: TrainerFacts | None, capability: Capability) -> Iterator[str]:
+    """What may be meant to be so."""
+    missing = [name for name in PACKAGES if facts and name not in facts.packages]
+    if missing and settings.permitted is None:
+        yield f"{settings.python} lacks {', '.join(missing)}: models that need them are not offered."
+    if not capability.models and capability.commands:
+        yield "No model is both permitted and installed here: this worker will get only the manifest's own programs."
+    elif capability.models and (lacking := _lacking_data(settings.data)):
+        yield f"{lacking}. Until then this worker gets only jobs that name a `dataset`."
+
+
+def _needed(models: Iterable[str]) -> list[str]:
+    return sorted({package for model in models for package in MODEL_NEEDS.get(model, ())})
 
 
 def _lacking_data(folder: Path | None) -> str | None:

@@ -171,7 +171,7 @@ async def test_doctor_shows_what_would_be_advertised(
     command = [*AGENT, "doctor", "--server", coordinator.url, "--models", "gbt"]
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "! No --data folder is named" in done.stdout
+    assert "- No --data folder is named" in done.stdout
     command += ["--data", str(tmp_path)]
     nothing = [*command, "--models", "none", "--no-allow-commands"]
     done = await asyncio.to_thread(subprocess.run, nothing, env=environment, capture_output=True, text=True)
@@ -191,6 +191,29 @@ async def test_doctor_shows_what_would_be_advertised(
     done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
     assert done.returncode == 3
     assert "does not answer" in done.stderr
+
+
+async def test_doctor_says_what_is_wrong_and_what_is_only_worth_knowing(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path
+) -> None:
+    state = tmp_path / "s"
+    (state / "kept" / "an attempt").mkdir(parents=True)
+    flags = ["--server", coordinator.url, "--name", "cli", "--state", str(state), "--models", "gbt"]
+    command = [*AGENT, "doctor", *flags]
+    with program(["run", *flags], environment, tmp_path / "log"):
+        await coordinator.told("hello")
+        done = await asyncio.to_thread(
+            subprocess.run, command, env=environment, capture_output=True, text=True
+        )
+    assert (done.returncode, "!" in done.stdout) == (0, False), done.stdout + done.stderr
+    assert f"- An agent runs on {state} now." in done.stdout
+    assert f"- 1 attempt(s) that no coordinator took are in {state}/kept" in done.stdout
+    wrong = [*command, "--models", "resnet,gbt", "--state", "/dev/null/s"]
+    done = await asyncio.to_thread(subprocess.run, wrong, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "! --models permits resnet" in done.stdout
+    assert "! The state folder /dev/null/s cannot be written; name another by --state." in done.stdout
+    assert "Not all is well" in done.stderr
 
 
 def test_flags_win_over_the_environment(environment: dict[str, str]) -> None:
