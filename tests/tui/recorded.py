@@ -28,6 +28,7 @@ from fleet_protocol.jobs import (
     WorkerFit,
 )
 from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.metrics import JobMetrics
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_protocol.workers import WorkerView
 
@@ -142,6 +143,7 @@ class Recorded:
     logs: dict[str, asyncio.Queue[Chunk]] = field(default_factory=dict)
     written: dict[str, bytes] = field(default_factory=dict)
     """What a log holds from the beginning on, as history."""
+    curves: dict[str, JobMetrics] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     url: str = "http://127.0.0.1:8490"
     read_only: bool = False
@@ -196,6 +198,10 @@ class Recorded:
         self.asked.append(f"explain {ref}")
         made = Explanation(job_id=JobId(ref), status=self.jobs[ref].status, summary="Nothing bars it.")
         return self.explanations.get(ref, made)
+
+    async def metrics(self, ref: str, *, points: int | None = None) -> JobMetrics:
+        self.asked.append(f"metrics of {ref}")
+        return self.curves[ref]
 
     async def cancel(self, ref: str, reason: str = "") -> JobView:
         return self._act("cancel", ref, "cancelled")

@@ -11,7 +11,12 @@ from fleet_client.errors import NotAuthenticated, Unreachable
 from fleet_protocol.errors import Code
 from fleet_protocol.events import LiveFrame
 from fleet_protocol.jobs import JobView, Progress
+from fleet_protocol.metrics import JobMetrics
+from fleet_protocol.workers import Gauges, GpuGauge
 from fleet_tui.board import Board
+from fleet_tui.cells import progress_cell
+from fleet_tui.facts import job_facts, load_text
+from fleet_tui.store import JobRow
 from tests.tui.driver import Dashboard, dashboard
 from tests.tui.recorded import (
     NOW,
@@ -221,6 +226,40 @@ async def test_why_and_log_change_places() -> None:
         await shown.until("── log ──")
         await shown.press("w")
         await shown.until("why it waits ──")
+
+
+async def test_curves_are_drawn_and_grow() -> None:
+    lab = gesture_lab()
+    async with dashboard(lab) as shown:
+        await shown.until("cnn-oracle")
+        await shown.press("j")
+        await shown.until("── log ──")
+        row = lab.jobs[str(shown.app.board.rows.cursor)]
+        attempt = row.attempt or attempt_of(row.name)
+
+        def curve(*values: float) -> JobMetrics:
+            points = tuple((step, value, 0.0) for step, value in enumerate(values, 1))
+            return JobMetrics(job_id=row.job_id, attempt=attempt, series={"loss": points}, stored=len(values))
+
+        lab.curves[row.job_id] = curve(1.0, 0.5)
+        await shown.press("m")
+        await shown.until("loss  0.500 at step 2")
+        lab.curves[row.job_id] = curve(1.0, 0.5, 0.25)
+        lab.tell(LiveFrame(server_time=NOW, metric_points={attempt: 3}))
+        await shown.until("loss  0.250 at step 3")
+        await shown.press("m")
+        await shown.until("── log ──")
+
+
+async def test_a_workers_load_and_an_earlier_trainings_metrics_say_what_they_are() -> None:
+    gauges = Gauges(cpu_pct=35, ram_used_gib=4.2, gpus=(GpuGauge(busy_pct=90, temperature_c=71),))
+    assert load_text(worker("pi", gauges=gauges)) == "CPU 35% · 4.2 GiB RAM used · GPU 90%, 71 °C"
+    assert load_text(worker("pi")) == ""
+    anew = job("mlp", "pending", metrics={"accuracy": {"value": 0.9}})
+    [metrics] = [line for line in job_facts(JobRow(anew), None, 80) if line[0][0].startswith("metrics")]
+    assert metrics[-1] == ("of an earlier training", "warn")
+    left = progress_cell(Progress(step=1, total=4, phase="train", eta_seconds=90), 60)
+    assert left[-1][0] == "  1m30s left · train"
 
 
 async def test_filter_is_live_kept_by_enter_and_dropped_by_escape() -> None:

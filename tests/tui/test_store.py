@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fleet_protocol.events import Event, EventsFrame, LiveFrame
 from fleet_protocol.jobs import JobView, Progress
 from fleet_protocol.states import JobStatus
-from fleet_protocol.workers import WorkerView
+from fleet_protocol.workers import Gauges, WorkerView
 from fleet_tui.store import JobRow, Store
 from tests.tui.recorded import NOW, attempt_of, events, job, snapshot, uuid, worker
 
@@ -175,3 +175,19 @@ def test_any_way_of_cutting_and_reconnecting_gives_the_same_rows(
     assert (cut.jobs, cut.workers, cut.cursor) == (whole.jobs, whole.workers, whole.cursor)
     last = {event.job.job_id: event.job for event in history if event.job}
     assert {job_id: cut.jobs[job_id].job for job_id in last} == last
+
+
+def test_points_and_gauges_are_what_was_last_told() -> None:
+    row, box = job("mlp", "running"), worker("pi")
+    live = LiveFrame(
+        server_time=NOW, metric_points={attempt_of("mlp"): 7}, gauges={box.worker: Gauges(cpu_pct=3)}
+    )
+    store = told(snapshot([row], [box]), live)
+    assert store.jobs[row.job_id].points == 7
+    assert store.workers[box.worker].gauges == Gauges(cpu_pct=3)
+    store.apply(
+        EventsFrame(cursor=99, events=(Event(event=99, at=NOW, kind="x", actor="y", worker=box),)), NOW
+    )
+    assert store.workers[box.worker].gauges == Gauges(cpu_pct=3), "an event holds none, which is no news"
+    store.put(row.model_copy(update={"attempt": attempt_of("again"), "version": 100}))
+    assert store.jobs[row.job_id].points == 0

@@ -121,6 +121,8 @@ class FleetTui(App[None], inherit_bindings=False):
         needs, self._needs = self._needs, set()
         if "detail" in needs:
             self.run_worker(self.inspector.load(self._coordinator), group="detail", exclusive=True)
+        if "curves" in needs:
+            self.run_worker(self.inspector.draw(self._coordinator), group="curves", exclusive=True)
         if "log" in needs:
             self.run_worker(self.inspector.follow(self._coordinator), group="log", exclusive=True)
 

@@ -60,6 +60,7 @@ class Board(Screen[None], inherit_bindings=False):
         Binding("s", "sort", "sort"),
         Binding("S", "reverse", "reverse the order", show=False),
         Binding("w", "why", "why / log"),
+        Binding("m", "curves", "curves", show=False),
         Binding("x", "order('cancel')", "cancel"),
         Binding("r", "order('requeue')", "requeue"),
         Binding("tab", "app.focus_next", "list or text", show=False),
@@ -208,6 +209,11 @@ class Board(Screen[None], inherit_bindings=False):
                 why = self._inspector.why
                 width = detail.size.width - 4
                 detail.show_text(facts.why_text(why, width) if why else self._inspector.trouble, label)
+            elif self._inspector.shows(row) == "curves":
+                curves, width = self._inspector.curves, detail.size.width - 4
+                detail.show_text(
+                    facts.curves_text(curves, width) if curves else self._inspector.trouble, "curves"
+                )
             else:
                 detail.show_text(self._inspector.log, "log", self._inspector.log_state)
         elif worker is not None:
@@ -268,7 +274,7 @@ class Board(Screen[None], inherit_bindings=False):
         """Keys that mean nothing in the list of workers are not offered there; typing a filter is typing."""
         if isinstance(self.focused, Input) and action in ("view", "filter"):
             return False
-        return self._view != "workers" or action not in ("order", "why", "sort", "reverse")
+        return self._view != "workers" or action not in ("order", "why", "curves", "sort", "reverse")
 
     def action_view(self, view: View) -> None:
         self._view = view
@@ -292,6 +298,11 @@ class Board(Screen[None], inherit_bindings=False):
         if self.selected is not None:
             self._inspector.choice = "log" if self._inspector.shows(self.selected) == "why" else "why"
             self.draw_detail()
+
+    def action_curves(self) -> None:
+        if self.selected is not None:
+            self._inspector.choice = None if self._inspector.shows(self.selected) == "curves" else "curves"
+            self.post_message(self.Selected(self.selected))
 
     def action_help(self) -> None:
         self.app.push_screen(Help(key_list(self)))

@@ -153,7 +153,7 @@ def metric_cell(job: JobView, width: int) -> Line:
 
 
 def progress_cell(progress: Progress | None, width: int) -> Line:
-    """A bar with the share done, or the step where the total is unknown; the phase where it fits."""
+    """A bar with the share done, or the step where the total is unknown; what is left and the phase where they fit."""
     if progress is None:
         return []
     phase = one_line(progress.phase or "")
@@ -165,8 +165,13 @@ def progress_cell(progress: Progress | None, width: int) -> Line:
     halves = round(share * cells * 2)
     done = "━" * (halves // 2) + "╸" * (halves % 2)
     bar: Line = [(done, "accent"), ("─" * (cells - len(done)), "rule"), (f" {share:4.0%}", "plain")]
-    named: Line = [*bar, (f"  {phase}", "dim")]
-    return named if phase and line_width(named) <= width else bar
+    left = progress.eta_seconds
+    told = [f"{duration(left)} left"] if left is not None else []
+    for words in (told + [phase] * bool(phase), told, [phase] * bool(phase)):
+        named: Line = [*bar, ("  " + " · ".join(words), "dim")]
+        if words and line_width(named) <= width:
+            return named
+    return bar
 
 
 def status_cell(status: JobStatus | AttemptStatus, *, silent: bool = False, stopping: bool = False) -> Line:

@@ -10,7 +10,9 @@ from math import ceil
 
 from rich.cells import cell_len, set_cell_size
 
+from fleet_client.plot import plot
 from fleet_protocol.jobs import AttemptView, Explanation, JobDetail, Metric, Needs
+from fleet_protocol.metrics import JobMetrics
 from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import WorkerView
 from fleet_tui.cells import STATUS, ago, figure, interval, progress_cell, status_cell, time_text, worker_state
@@ -18,6 +20,7 @@ from fleet_tui.store import JobRow, Store
 from fleet_tui.text import Line, Tone, joined, line_width, one_line, plain, spread, wrapped
 
 LABEL = 10
+CURVE_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ def job_facts(row: JobRow, detail: JobDetail | None, width: int) -> list[Line]:
         lines.append(_fact("progress", progress_cell(row.progress, width - LABEL)))
     if job.metrics:
         metrics = (_metric(name, metric) for name, metric in job.metrics.items())
-        lines.append(_fact("metrics", joined(*metrics, gap="   ")))
+        earlier: Line = [] if job.status is JobStatus.COMPLETED else [("of an earlier training", "warn")]
+        lines.append(_fact("metrics", joined(*metrics, earlier, gap="   ")))
     if detail is None:
         return [*lines, _fact("model", [(one_line(f"{job.model} · {job.mode}"), "plain")])]
     spec = detail.spec
@@ -193,6 +197,40 @@ def why_text(explanation: Explanation, width: int) -> list[str]:
     return lines
 
 
+def load_text(worker: WorkerView) -> str:
+    """`CPU 35% · 4.2 GiB RAM used · 100 GiB of disk free · GPU 90%, 10.2 GiB, 71 °C`; only what is known."""
+    gauges = worker.gauges
+    if gauges is None:
+        return ""
+    parts = [
+        _known("CPU {:.0f}%", gauges.cpu_pct),
+        _known("{:.1f} GiB RAM used", gauges.ram_used_gib),
+        _known("{:.0f} GiB of disk free", gauges.disk_free_gib),
+    ]
+    for gpu in gauges.gpus:
+        of_gpu = (
+            _known("{:.0f}%", gpu.busy_pct),
+            _known("{:.1f} GiB", gpu.vram_used_gib),
+            _known("{:.0f} °C", gpu.temperature_c),
+        )
+        parts.append("GPU " + ", ".join(filter(None, of_gpu)) if any(of_gpu) else "")
+    return " · ".join(filter(None, parts))
+
+
+def _known(words: str, value: float | None) -> str:
+    return "" if value is None else words.format(value)
+
+
+def curves_text(told: JobMetrics, width: int) -> list[str]:
+    """Each curve below its name and its last value."""
+    lines: list[str] = []
+    for name, points in told.series.items():
+        step, value, _ = points[-1]
+        last = "no number" if value is None else figure(value)
+        lines += [f"{one_line(name)}  {last} at step {step}", *plot(points, width, CURVE_ROWS), ""]
+    return lines[:-1] or ["No metrics yet."]
+
+
 def worker_title(worker: WorkerView, store: Store, now: datetime) -> Line:
     heard = f"heard {ago(worker.last_heard_at, now)} ago"
     return joined(
@@ -213,6 +251,7 @@ def worker_facts(worker: WorkerView, store: Store) -> list[Line]:
         "running": ", ".join(running) or "nothing",
         "models": " ".join(able.models) or "none",
         "gpu": gpus,
+        "load": load_text(worker),
         "machine": f"{able.cores} cores · {able.ram_gib:.1f} GiB RAM · {able.os}"
         + f" · {able.cpu}" * bool(able.cpu),
         "software": f"fleet {worker.version} · Python {able.python or '?'} · torch {able.torch or 'none'}{commit}",

@@ -9,13 +9,17 @@ from fleet_client.errors import FleetError, NotFound
 from fleet_client.folding import missing
 from fleet_protocol.jobs import Explanation, JobDetail
 from fleet_protocol.logs import LogEnd, LogHole, LogStart
+from fleet_protocol.metrics import JobMetrics
 from fleet_protocol.states import JobStatus
 from fleet_tui.log import LogText
 from fleet_tui.store import JobRow
 from fleet_tui.transport import Coordinator, Waiting, follow_log
 
-Need = Literal["detail", "log"]
-Shown = Literal["log", "why"]
+Need = Literal["detail", "log", "curves"]
+Shown = Literal["log", "why", "curves"]
+
+
+DRAWN_POINTS = 1000
 
 
 class Inspector:
@@ -32,6 +36,7 @@ class Inspector:
         self.why: Explanation | None = None
         self.trouble: list[str] = []
         """Why there is no explanation."""
+        self.curves: JobMetrics | None = None
         self.log = LogText()
         self.log_state = ""
         """In a word or a sentence: `live`, `complete`, why there is none, or when it goes on."""
@@ -39,6 +44,7 @@ class Inspector:
         """What the operator asked to see; None leaves it to the job's status."""
         self._seen: tuple[object, ...] = ()
         self._attempt: str | None = None
+        self._drawn: tuple[object, ...] | None = None
 
     def look_at(self, row: JobRow | None) -> set[Need]:
         """Turn to this row, or to its new state; returns what has to be asked for."""
@@ -57,6 +63,9 @@ class Inspector:
         if row.job.attempt is not None and row.job.attempt != self._attempt:
             self._attempt, self.log, self.log_state = row.job.attempt, LogText(), ""
             needs.add("log")
+        if self.shows(row) == "curves" and self._drawn != (told := (row.job.version, row.points)):
+            self._drawn = told
+            needs.add("curves")
         return needs
 
     def shows(self, row: JobRow) -> Shown:
@@ -84,6 +93,22 @@ class Inspector:
             return
         if self.job_id == job_id:
             self.why = why
+            self._changed()
+
+    async def draw(self, coordinator: Coordinator) -> None:
+        """The curves of the current attempt, else of the last one; none where it was never tried."""
+        job_id = self.job_id
+        if job_id is None:
+            return
+        try:
+            curves = await coordinator.metrics(job_id, points=DRAWN_POINTS)
+        except FleetError as error:
+            if self.job_id == job_id:
+                self.trouble = [str(error)]
+                self._changed()
+            return
+        if self.job_id == job_id:
+            self.curves = curves
             self._changed()
 
     async def follow(self, coordinator: Coordinator) -> None:

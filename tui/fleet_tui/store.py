@@ -24,6 +24,8 @@ class JobRow:
 
     job: JobView
     progress: Progress | None = None
+    points: int = 0
+    """How many points of its curves the attempt has told."""
     waiting: str | None = None
     """Why a pending job waits, newer than `job.reason`; None while nothing newer was told."""
 
@@ -88,7 +90,8 @@ class Store:
         still_waits = known is not None and known.job.status is job.status is JobStatus.PENDING
         self.jobs[job.job_id] = JobRow(
             job=job,
-            progress=known.progress if known is not None and same_attempt else None,
+            progress=known.progress if known is not None and same_attempt else job.progress,
+            points=known.points if known is not None and known.job.attempt == job.attempt else 0,
             waiting=known.waiting if known is not None and still_waits else None,
         )
         self._note_active(job)
@@ -124,7 +127,7 @@ class Store:
         self._changes = Changes(
             jobs={*self.jobs, *(job.job_id for job in frame.jobs)}, order=True, workers=True
         )
-        self.jobs = {job.job_id: JobRow(job) for job in frame.jobs}
+        self.jobs = {job.job_id: JobRow(job, job.progress) for job in frame.jobs}
         self._active = {job.job_id for job in frame.jobs if job.status.is_active}
         self.workers = {worker.worker: worker for worker in frame.workers}
 
@@ -135,7 +138,9 @@ class Store:
         if event.job is not None:
             self.put(event.job)
         if event.worker is not None:
-            self.workers[event.worker.worker] = event.worker
+            known = self.workers.get(event.worker.worker)
+            gauges = known.gauges if known is not None and event.worker.live else None
+            self.workers[event.worker.worker] = event.worker.model_copy(update={"gauges": gauges})
             self._changes.workers = True
 
     def _apply_live(self, frame: LiveFrame) -> None:
@@ -143,14 +148,27 @@ class Store:
             row = self.jobs.get(job_id)
             if row is not None and row.job.status.is_active and row.progress != progress:
                 self._update(replace(row, progress=progress))
+        for active in self._active if frame.metric_points else ():
+            row = self.jobs[active]
+            if row.job.attempt in frame.metric_points:
+                self._update(replace(row, points=frame.metric_points[row.job.attempt]))
         for job_id, sentence in frame.waiting.items():
             row = self.jobs.get(job_id)
             if row is not None and row.job.status is JobStatus.PENDING and row.waiting != sentence:
                 self._update(replace(row, waiting=sentence))
+        self._apply_machines(frame)
+
+    def _apply_machines(self, frame: LiveFrame) -> None:
         for worker_id, heard_at in frame.heard.items():
             worker = self.workers.get(worker_id)
             if worker is not None and heard_at > worker.last_heard_at:
                 self.workers[worker_id] = worker.model_copy(update={"last_heard_at": heard_at})
+                self._changes.workers = True
+
+        for worker_id, gauges in frame.gauges.items():
+            worker = self.workers.get(worker_id)
+            if worker is not None and worker.gauges != gauges:
+                self.workers[worker_id] = worker.model_copy(update={"gauges": gauges})
                 self._changes.workers = True
 
     def _update(self, row: JobRow) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 from fleet_client.errors import FleetError, NotAuthenticated, NotFound, NotPermitted
 from fleet_protocol.jobs import Explanation, JobDetail, JobView
 from fleet_protocol.logs import LogEnd, LogHole, LogStart
+from fleet_protocol.metrics import JobMetrics
 from fleet_tui.store import Frame
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -36,6 +37,8 @@ class Coordinator(Protocol):
     async def job(self, ref: str) -> JobDetail: ...
 
     async def explain(self, ref: str) -> Explanation: ...
+
+    async def metrics(self, ref: str, *, points: int | None = None) -> JobMetrics: ...
 
     async def cancel(self, ref: str, reason: str = "") -> JobView: ...
 
