@@ -457,8 +457,8 @@ class Coordinator:
                 said = from_agent.validate_json(text)
                 if isinstance(said, Ask):
                     yield Resume(attempt=said.attempt, durable=len(self.logs[said.attempt]))
+                if not isinstance(said, Hole):
                     continue
-                assert isinstance(said, Hole)
                 word = await self._append_hole(said.attempt, said.offset, said.length)
             else:
                 word = await self._append(*parse_data_frame(message["bytes"]))
