@@ -48,7 +48,16 @@ PARTS = (
 )
 
 
-LOG_PARTS = ("log_ingest_1", "line_to_viewer", "stalled_viewer", "upload", "agent_idle", "dispatch")
+LOG_PARTS = (
+    "log_ingest_1",
+    "line_to_viewer",
+    "stalled_viewer",
+    "upload",
+    "agent_idle",
+    "dispatch",
+    "tail",
+    "noop",
+)
 
 
 @pytest.mark.parametrize("part", LOG_PARTS)

@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fleet_protocol.errors import ProblemItem
@@ -15,24 +15,32 @@ from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.jobs import JobQuery
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_server.errors import AmbiguousJob, Malformed, UnknownAttempt, UnknownJob
-from fleet_server.jobs.model import JOB_COLUMNS, Attempt, Job, attempt_from, job_from
+from fleet_server.jobs.model import ATTEMPT_COLUMNS, JOB_COLUMNS, Attempt, Job, attempt_from, job_from
 from fleet_server.tables import Utc, attempts, jobs
 
 OPEN = [AttemptStatus.CLAIMED, AttemptStatus.RUNNING]
 # Made once: to make such a statement costs more than to carry it out.
 _JOB = select(jobs).where(jobs.c.job_id == bindparam("id"))
 _ATTEMPT = select(attempts).where(attempts.c.attempt == bindparam("id"))
+_BOTH = (
+    select(*(jobs.c[name] for name in JOB_COLUMNS), *(attempts.c[name] for name in ATTEMPT_COLUMNS))
+    .join_from(attempts, jobs, jobs.c.job_id == attempts.c.job_id)
+    .where(attempts.c.attempt == bindparam("id"))
+)
 
 
 def job_and_attempt(connection: Connection, job_id: JobId, attempt: AttemptId) -> tuple[Job, Attempt]:
     """The rows a worker's call is about; UnknownJob or UnknownAttempt when there are none."""
-    job = connection.execute(_JOB, {"id": job_id}).mappings().one_or_none()
-    if job is None:
-        raise UnknownJob(f"There is no job {job_id}.")
-    row = connection.execute(_ATTEMPT, {"id": attempt}).mappings().one_or_none()
-    if row is None or row["job_id"] != job_id:
+    row = connection.execute(_BOTH, {"id": attempt}).one_or_none()
+    if row is None or row[0] != job_id:  # the first of JOB_COLUMNS
+        if connection.execute(_JOB, {"id": job_id}).one_or_none() is None:
+            raise UnknownJob(f"There is no job {job_id}.")
         raise UnknownAttempt(f"Job {job_id} has no attempt {attempt}.")
-    return job_from(job), attempt_from(row)
+    return _both(row)
+
+
+def _both(row: Row[Any]) -> tuple[Job, Attempt]:
+    return Job(*row[: len(JOB_COLUMNS)]), Attempt(*row[len(JOB_COLUMNS) :])
 
 
 def job_row(connection: Connection, job_id: JobId) -> Job:
@@ -97,11 +105,8 @@ async def find_attempt(connection: AsyncConnection, attempt: AttemptId) -> Attem
 async def job_and_attempt_async(
     connection: AsyncConnection, attempt: AttemptId
 ) -> tuple[Job | None, Attempt | None]:
-    found = await find_attempt(connection, attempt)
-    if found is None:
-        return None, None
-    row = (await connection.execute(_JOB, {"id": found.job_id})).mappings().one()
-    return job_from(row), found
+    row = (await connection.execute(_BOTH, {"id": attempt})).one_or_none()
+    return _both(row) if row else (None, None)
 
 
 async def count_by_status(connection: AsyncConnection) -> dict[JobStatus, int]:
