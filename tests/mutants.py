@@ -82,7 +82,7 @@ MUTANTS = [
     Mutant(
         "every call: an attempt of this job",
         "jobs/queries.py",
-        'row is None or row[0] != job_id',
+        "row is None or row[0] != job_id",
         "row is None",
     ),
     Mutant(
