@@ -125,6 +125,7 @@ async def test_a_taken_name_is_waited_for(
         (["--server", "http://localhost.example:1"], "would send your token unprotected over the network"),
         (["--ram-gib", "nan"], "--ram-gib must be a number above 0"),
         (["--ram-gib", "0"], "--ram-gib must be a number above 0"),
+        (["--spool-gib", "0"], "--spool-gib must be a number above 0"),
         (["--grace", "nan"], "--grace must be a number above 0"),
         (["--grace", "inf"], "--grace must be a number above 0"),
         (["--grace", "-1"], "--grace must be a number above 0"),
