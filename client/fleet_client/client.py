@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypedDict, TypeVar, Unpack
-from urllib.parse import quote, urlencode, urlsplit
+from typing import TypedDict, Unpack
+from urllib.parse import quote, urlencode
 
-import httpx
-from pydantic import BaseModel
-
-from fleet_client.answers import adapted, parsed, problem_of
-from fleet_client.errors import Conflict, NotAuthenticated, NotFound, Unreachable, refused
+from fleet_client.answers import adapted, parsed
+from fleet_client.connection import Connection, Query
+from fleet_client.errors import Conflict, NotFound
 from fleet_client.pushing import Told, push
-from fleet_client.settings import Target, checked_url, find_target
+from fleet_client.settings import find_target
 from fleet_client.streams import messages
 from fleet_protocol.errors import Code, Problem, ProblemItem
 from fleet_protocol.events import EventsFrame, LiveFrame, SnapshotFrame, events_frame
@@ -31,24 +28,14 @@ from fleet_protocol.jobs import (
     JobView,
     RequeueRequest,
 )
-from fleet_protocol.local import Role, is_loopback
+from fleet_protocol.local import Role
 from fleet_protocol.logs import HOLES_HEADER, LogEnd, LogHole, LogStart, to_viewer
 from fleet_protocol.metrics import MAX_READ_POINTS, JobMetrics
 from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
 from fleet_protocol.prune import PruneAnswer, PruneRequest
-from fleet_protocol.version import program_version
-from fleet_protocol.wire import Request
 from fleet_protocol.workers import DrainRequest, WorkerPage, WorkerView
 
-TIMEOUT = httpx.Timeout(60, connect=5)
-LONG_TIMEOUT = httpx.Timeout(60, connect=5, read=900)  # many gigabytes are read again before an answer
-BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
-TRIES = 3  # of a request that may be repeated; others are sent once
-LONGEST_PAUSE_SECONDS = 3.0
 PAGE = 1000  # jobs; the most that a coordinator gives at once
-
-Query = Sequence[tuple[str, str | int]]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +76,6 @@ def connect(url: str | None = None, *, role: Role = "operator") -> FleetClient:
     return FleetClient(target.url, target.token)
 
 
-def unusable_token() -> NotAuthenticated:
-    detail = "The token has a character that none of fleet's tokens has: they are plain ASCII."
-    return NotAuthenticated(
-        Problem(title="Not a token", status=401, detail=detail, code=Code.NOT_AUTHENTICATED)
-    )
-
-
 def path_of(ref: str, tail: str = "") -> str:
     return f"/v1/job/{quote(ref, safe='')}{tail}"
 
@@ -105,36 +85,11 @@ def given(**values: str | int | None) -> Query:
     return [(key, value) for key, value in values.items() if value is not None]
 
 
-class FleetClient:
+class FleetClient(Connection):
     """One coordinator. Every method raises `FleetError`s only; `transport` replaces the network in tests.
 
     Jobs are named by id, by a unique beginning of one (at least 4 characters), or by their exact name.
     """
-
-    def __init__(
-        self, url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
-    ) -> None:
-        self.target = Target(checked_url(url), token)
-        headers = {"User-Agent": f"fleet-client/{program_version()}"}
-        if token:
-            if not (token.isascii() and token.isprintable()):
-                raise unusable_token()
-            headers["Authorization"] = f"Bearer {token}"
-        self._http = httpx.AsyncClient(
-            base_url=self.target.url,
-            headers=headers,
-            timeout=TIMEOUT,
-            transport=transport,
-            # A proxy from the environment is not meant for this machine.
-            trust_env=not is_loopback(urlsplit(self.target.url).hostname or ""),
-        )
-
-    async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.aclose()
 
     async def jobs(
         self, *, limit: int | None = None, cursor: str | None = None, **filters: Unpack[Filters]
@@ -328,80 +283,8 @@ class FleetClient:
             )
         )
 
-    async def _get(self, model: type[Model], path: str, query: Query = ()) -> Model:
-        answer = await self._ask("GET", path, query, repeatable=True)
-        return parsed(model, answer.content, self.target.url)
-
-    async def _post(self, model: type[Model], path: str, body: Request, *, repeatable: bool = False) -> Model:
-        answer = await self._ask("POST", path, body=body, repeatable=repeatable)
-        return parsed(model, answer.content, self.target.url)
-
-    async def _ask(
-        self, method: str, path: str, query: Query = (), body: Request | None = None, *, repeatable: bool
-    ) -> httpx.Response:
-        """Sends until answered; only what may be sent twice without harm is (reading, planning, reloading)."""
-        answer = await self._send(method, path, query, body, again=repeatable)
-        for _ in range(TRIES - 1 if repeatable else 0):
-            if answer.status_code not in (429, 503):
-                break
-            await asyncio.sleep(pause_of(answer))
-            answer = await self._send(method, path, query, body)
-        if answer.is_success:
-            return answer
-        raise self._refusal(answer)
-
-    async def _send(
-        self, method: str, path: str, query: Query = (), body: Request | None = None, *, again: bool = True
-    ) -> httpx.Response:
-        headers = {"Content-Type": "application/json"} if body else None
-        content = body.model_dump_json(exclude_none=True) if body else None
-        request = self._http.build_request(method, path, params=list(query), content=content, headers=headers)
-        try:
-            return await self._exchange(request)
-        except Unreachable as error:
-            # A kept connection that the other side closed in the meantime looks like this, once.
-            if again and isinstance(error.__cause__, BROKEN):
-                return await self._exchange(request)
-            raise
-
-    async def _transfer(
-        self,
-        method: str,
-        path: str,
-        *,
-        content: AsyncIterator[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
-        """One try at what may be large."""
-        request = self._http.build_request(
-            method, path, content=content, headers=headers, timeout=LONG_TIMEOUT
-        )
-        answer = await self._exchange(request)
-        if answer.is_success:
-            return answer
-        raise self._refusal(answer)
-
-    async def _exchange(self, request: httpx.Request) -> httpx.Response:
-        try:
-            return await self._http.send(request)
-        except httpx.RequestError as error:
-            raise Unreachable(
-                f"No answer from {self.target.url}: {str(error) or type(error).__name__}."
-            ) from error
-
-    def _refusal(self, answer: httpx.Response) -> Exception:
-        return refused(problem_of(answer.status_code, answer.content, self.target.url))
-
 
 def _spans(text: str) -> tuple[tuple[int, int], ...]:
     """`START-END,START-END` as numbers."""
     pairs = (span.split("-") for span in text.split(",") if span)
     return tuple((int(start), int(end)) for start, end in pairs)
-
-
-def pause_of(answer: httpx.Response) -> float:
-    """Seconds to wait, as the coordinator wishes and within reason."""
-    try:
-        return min(max(float(answer.headers.get("Retry-After", 0.5)), 0.05), LONGEST_PAUSE_SECONDS)
-    except ValueError:  # a date
-        return LONGEST_PAUSE_SECONDS

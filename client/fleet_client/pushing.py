@@ -6,14 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Protocol
 
 from fleet_client.errors import Conflict, Invalid, NotFound, Unreachable, Unreadable
 from fleet_protocol.archive import NotArchived, content_size, stream_content
 from fleet_protocol.errors import Code
 from fleet_protocol.ids import Sha256
+
+if TYPE_CHECKING:
+    import httpx
 
 TRIES = 3  # in a row that bring nothing further
 PAUSE_SECONDS = 0.5
