@@ -242,3 +242,21 @@ async def test_a_half_unpacked_folder_of_a_dead_agent_is_nobodys(
     cached.anew()
     assert not torn.exists()
     assert cached.cache.holds() == ()
+
+
+async def test_using_something_makes_it_the_last_to_go(
+    cached: Cached, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    for sha, use in (
+        (coordinator.hold(data(1)), cached.cache.file),
+        (coordinator.hold(archive(tmp_path / "source", "a")), cached.cache.content),
+    ):
+        found = await use(sha, quiet)
+        os.utime(found, (0, 0))
+        await use(sha, quiet)
+        assert found.stat().st_mtime > 0
+
+
+async def test_a_file_cannot_be_written_by_its_readers(cached: Cached, coordinator: Coordinator) -> None:
+    found = await cached.cache.content(coordinator.hold(data(1)), quiet)
+    assert not found.stat().st_mode & 0o222
