@@ -132,6 +132,8 @@ async def test_a_taken_name_is_waited_for(
         (["--gpus", "-1"], "device numbers"),
         (["--gpus", "first"], "device numbers"),
         (["--max-jobs", "0"], "--max-jobs must be at least 1"),
+        (["--max-jobs", "2000"], "--max-jobs must be at least 1 and at most 1024"),
+        (["--max-jobs", "many"], "`auto`"),
         (["--data", "/no/such/folder"], "is not a folder"),
         (["--name", "a\nb"], "printable"),
         (["--cores", "many"], "cores"),

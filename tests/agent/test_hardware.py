@@ -207,6 +207,9 @@ async def test_overrides_let_two_agents_share_a_machine(
 ) -> None:
     found = (await detect(settings(cores=1, ram_gib=0.5, max_jobs=3), Machine())).capability
     assert (found.cores, found.ram_gib, found.max_jobs) == (1, 0.5, 3)
+    assert (
+        await detect(settings(cores=5, max_jobs=None), Machine())
+    ).capability.max_jobs == 5  # as many as fit
 
 
 async def test_asking_ends_a_program_that_hangs() -> None:

@@ -54,7 +54,7 @@ async def agent(fleet: Coordinator, settings: Settings, gpus: tuple[Gpu, ...] = 
     state, cable = StateFolder(settings.state), Cable()
     token = (fleet.data / "tokens" / "agent").read_text().strip()
     uplink = Uplink(fleet.url, lambda: token, retry_ceiling=0.1, transport=cable)
-    offers = CAPABILITY.model_copy(update={"max_jobs": settings.max_jobs, "gpus": gpus})
+    offers = CAPABILITY.model_copy(update={"max_jobs": settings.max_jobs or CAPABILITY.cores, "gpus": gpus})
     agent = Agent(
         settings,
         QUICK,
@@ -134,6 +134,26 @@ async def test_jobs_that_need_the_whole_machine_run_one_after_the_other(
         assert "needs 3 cores, has 1 free of 4" in waits["reason"]
         (tmp_path / "go").touch()
         for number in range(2):
+            await until_job(fleet, f"job%20{number:03}", status="completed")
+
+
+async def test_left_to_itself_it_runs_what_fits_by_its_declared_needs(
+    fleet: Coordinator, trainer: Script, tmp_path: Path
+) -> None:
+    await fleet.load(manifest(*jobs(3, min_cores=2)))
+    settings = Settings(
+        name="auto", state=tmp_path, python=trainer(WAITS_FOR_FILE), data=tmp_path, max_jobs=None
+    )
+
+    async def two_run() -> bool:
+        return len(await by_status(fleet, "running")) == 2
+
+    async with agent(fleet, settings):
+        await eventually(two_run)
+        [waits] = await by_status(fleet, "pending")
+        assert "needs 2 cores, has 0 free of 4" in waits["reason"]
+        (tmp_path / "go").touch()
+        for number in range(3):
             await until_job(fleet, f"job%20{number:03}", status="completed")
 
 
