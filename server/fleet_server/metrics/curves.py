@@ -14,6 +14,8 @@ Curves = Mapping[str, tuple[Reading, ...]]
 
 KEPT = 4
 """Points of a stretch at most: a curve is whole until it has more than it may keep."""
+HELD = 64
+"""Points of the stretch that is being filled, before it is shortened: often would cost more than the reading."""
 
 
 class Curve:
@@ -31,13 +33,15 @@ class Curve:
             if len(self._stretches) == self._stretches_at_most:
                 self._join()
             if self._told >= self._stretch:
+                if self._stretches:
+                    self._stretches[-1] = extremes(self._stretches[-1])
                 self._stretches.append([])
                 self._told = 0
         last = self._stretches[-1]
         last.append(point)
         self._told += 1
-        if len(last) > 2 * KEPT:
-            last[:] = extremes(last)
+        if len(last) > HELD:
+            self._stretches[-1] = extremes(last)
 
     def points(self) -> tuple[Reading, ...]:
         return tuple(point for stretch in self._stretches for point in extremes(stretch))
@@ -55,14 +59,10 @@ def extremes(points: list[Reading]) -> list[Reading]:
     """The first, the lowest, the highest and the last, in their order; all of them where they are few."""
     if len(points) <= KEPT:
         return points
-    known = [at for at, (_, value, _) in enumerate(points) if value is not None]
-
-    def value(at: int) -> float:
-        return points[at][1] or 0.0
-
+    values = {at: value for at, (_, value, _) in enumerate(points) if value is not None}
     kept = {0, len(points) - 1}
-    if known:
-        kept |= {min(known, key=value), max(known, key=value)}
+    if values:
+        kept |= {min(values, key=values.__getitem__), max(values, key=values.__getitem__)}
     return [points[at] for at in sorted(kept)]
 
 
