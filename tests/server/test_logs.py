@@ -302,3 +302,19 @@ async def test_a_declared_hole_goes_by_the_append_rule(fleet: Coordinator, held:
         assert await _word(stream) == Ack(attempt=name, durable=10)
     assert (await worker.log(attempt, 10, b"end")).json() == {"durable": 13}
     assert (await fleet.http().get("/v1/job/noisy/log")).content == b"abc" + bytes(7) + b"end"
+
+
+async def test_no_room_is_said_and_ends_nothing(fleet: Coordinator, held: tuple[Worker, ClaimAnswer]):
+    worker, attempt = held
+    await worker.log(attempt, 0, b"abc")
+    store = fleet.services.logs.store
+    async with _stream(fleet, worker) as stream:
+        store.reserve_bytes = 1 << 60
+        await stream.send(data_frame(attempt.attempt, 3, b"def"))
+        assert await _word(stream) == Nack(attempt=attempt.attempt, durable=3, reason="full")
+        problem = await refused(await worker.log(attempt, 3, b"def"), 507, "storage_full")
+        assert problem["current"] == {"durable": 3}
+        assert (await worker.say("heartbeat", attempt)).status_code == 200
+        store.reserve_bytes = 0
+        await stream.send(data_frame(attempt.attempt, 3, b"def"))
+        assert await _word(stream) == Ack(attempt=attempt.attempt, durable=6)
