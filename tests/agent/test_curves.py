@@ -17,7 +17,7 @@ from fleet_agent.uplink import Uplink
 from fleet_protocol.errors import Code
 from fleet_protocol.ids import AttemptId, WorkerId, new_attempt_id, new_worker_id
 from fleet_protocol.metrics import MetricsRequest
-from fleet_protocol.workers import CompleteRequest
+from fleet_protocol.workers import CompleteRequest, HelloRequest
 from tests.agent.conftest import Bench, until
 from tests.agent.coordinator import TOKEN, Coordinator, job_spec
 from tests.agent.test_life import Script, problem
@@ -174,6 +174,10 @@ async def test_a_jobs_curve_is_there_before_its_result(
         kinds = [name for name, _ in coordinator.calls]
         await until(lambda: not bench.attempts())
     assert kinds.index("metrics") < kinds.index("complete")
+    [hello, *_] = coordinator.of("hello")
+    assert isinstance(hello, HelloRequest)
+    assert hello.gauges is not None
+    assert hello.gauges.ram_used_gib is not None
     assert [(one.step, one.value) for one in coordinator.points[attempt]] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 

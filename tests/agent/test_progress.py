@@ -82,6 +82,7 @@ BAD = [
     b'{"type": "metric", "name": "\\ud800", "step": 1, "value": 1}',
     b'{"type": "metric", "name": "' + b"x" * 10_000 + b'", "step": 1, "value": 1}',
     b"x" * (LINE_BYTES + 1),
+    b'{"type": "metric", "name": "loss", "step": 1, "value": 1, "more": "' + b"x" * LINE_BYTES + b'"}',
 ]
 
 
