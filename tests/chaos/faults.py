@@ -53,7 +53,20 @@ async def _pause(post: Post, seconds: float) -> None:
 
 
 async def _kill_coordinator(fleet: Fleet, fault: Fault) -> None:
-    await _end(fleet.server, signal.SIGKILL, fault.seconds / 2)
+    async with fleet.server.lock:
+        fleet.server.signal(signal.SIGKILL)
+        await fleet.server.gone()
+        _tear(fleet)
+        await asyncio.sleep(fault.seconds / 2)
+        fleet.server.start()
+
+
+def _tear(fleet: Fleet) -> None:
+    """As a batch that was under way and never acknowledged: bytes behind the end of the log that grew last."""
+    with contextlib.suppress(OSError, ValueError):
+        youngest = max(fleet.data.glob("logs/*/*.log"), key=lambda path: path.stat().st_mtime)
+        with youngest.open("ab") as log:
+            log.write(b"torn" * 100)
 
 
 async def _stop_coordinator(fleet: Fleet, fault: Fault) -> None:

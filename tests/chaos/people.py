@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from tests.chaos import trainer
 from tests.chaos.fleet import Fleet
 
 TERMINAL = ("completed", "failed", "cancelled")
@@ -55,7 +56,7 @@ async def _order(http: httpx.AsyncClient, fleet: Fleet, luck: random.Random) -> 
 
 async def attack(fleet: Fleet, luck: random.Random) -> None:
     """Damaged and cut uploads, logs from nowhere, and everything an agent ever said, said again."""
-    deeds = (_damaged, _truncated, _from_nowhere, _again, _again, _again)
+    deeds = (_damaged, _truncated, _from_nowhere, _once_more, _again, _again, _again)
     async with fleet.client("agent") as http, fleet.client() as looking:
         while True:
             await asyncio.sleep(luck.uniform(0.1, 0.6))
@@ -111,6 +112,17 @@ async def _from_nowhere(fleet: Fleet, http: httpx.AsyncClient, luck: random.Rand
     answer = await http.patch(f"/v1/attempt/{attempt}/log", content=b"forged", headers=headers)
     if answer.is_success:
         fleet.broken.append(f"the log of {attempt} took bytes from nowhere")
+
+
+async def _once_more(fleet: Fleet, http: httpx.AsyncClient, luck: random.Random, attempt: str) -> None:
+    """Bytes that are there already change nothing; others in their place are refused."""
+    path, headers = f"/v1/attempt/{attempt}/log", {"Upload-Offset": "0"}
+    true = trainer.block(attempt, 0)[: luck.randrange(10, 1000)]
+    if int((await http.head(path)).headers.get("Upload-Offset", 0)) < len(true):
+        return
+    await http.patch(path, content=true, headers=headers)
+    if (await http.patch(path, content=true[::-1], headers=headers)).is_success:
+        fleet.broken.append(f"the log of {attempt} was given other bytes than it has")
 
 
 async def _again(fleet: Fleet, http: httpx.AsyncClient, luck: random.Random, attempt: str) -> None:

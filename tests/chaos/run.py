@@ -118,12 +118,14 @@ async def _settled(fleet: Fleet, report: Report) -> float:
 
 def _confused(folder: Path) -> list[str]:
     """Programs that printed a traceback."""
-    said = [(file, file.read_text("utf-8", "replace")) for file in sorted(folder.glob("*.out"))]
-    return [
-        f"{file.name} has a traceback: {text[text.index(TRACEBACK) :][-1500:]}"
-        for file, text in said
-        if TRACEBACK in text
-    ]
+    complaints = []
+    for file in sorted(folder.glob("*.out")):
+        _, found, text = file.read_text("utf-8", "replace").partition(TRACEBACK)
+        if found:
+            complaints.append(
+                f"{file.name} has a traceback that ends: {text.partition(chr(10))[0][-600:] or text[:1500]}"
+            )
+    return complaints
 
 
 def _count(
