@@ -187,7 +187,8 @@ class AttemptFolder:
         return self["reported"].exists()
 
     def note_reported(self) -> None:
-        write_durably(self["reported"], "")
+        """Not synced: whoever reports again gets the same answer."""
+        self["reported"].touch()
 
     def remove(self) -> None:
         # The record goes first: a half-removed folder is nobody's attempt any more.
