@@ -182,6 +182,8 @@ async def test_a_copied_folder_becomes_another_worker_and_touches_nothing_of_the
         assert first.worker == refused.worker != copy.worker
         assert copy.attempts == ()
         assert coordinator.of("fail") == coordinator.of("release") == []
+        os.kill(await process_of(coordinator, attempt), signal.SIGTERM)
+        await coordinator.told("fail")  # by the first, whose it is
     assert (tmp_path / "copy" / "kept" / attempt).is_dir()
     assert "becomes another worker" in (tmp_path / "log2").read_text()
 
