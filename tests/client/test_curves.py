@@ -154,12 +154,18 @@ async def test_how_far_and_how_busy(lab: Lab, held: Held):
     assert "RTX 8 GiB (90%, 71 °C)" in row
 
 
+def heed_interrupts() -> None:
+    """A shell's background job is started to ignore them, and so would every program of this test run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 async def test_status_is_followed_as_lines(lab: Lab, held: Held):
     worker, attempt = held
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fleet_client", "status", "--watch", "--json"),
         env={**os.environ, **lab.address()},
         stdout=asyncio.subprocess.PIPE,
+        preexec_fn=heed_interrupts,
         limit=2**20,
     )
     assert child.stdout is not None
@@ -182,6 +188,7 @@ async def test_status_is_drawn_live(lab: Lab, held: Held):
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
+        preexec_fn=heed_interrupts,
     )
     os.close(theirs)
 
