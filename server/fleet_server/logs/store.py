@@ -22,6 +22,7 @@ import structlog
 
 from fleet_protocol.ids import AttemptId
 from fleet_server.clock import Clock
+from fleet_server.content import full_disk_told
 from fleet_server.errors import LogClosed, LogDiverged, LogGap, StorageFull
 from fleet_server.logs import reading
 from fleet_server.logs.closed import ClosedLog, pack, shorten
@@ -255,7 +256,8 @@ class LogStore:
     async def _look(self, attempt: AttemptId, found: PlainLog) -> None:
         if found.is_recovered or found.is_closed:  # by somebody who had the lock before
             return
-        closed, rows = (await self._all([partial(self._on_disk, attempt, found)]))[0]
+        with full_disk_told():  # what a crash left is put on the disk once more, which may have no room
+            closed, rows = (await self._all([partial(self._on_disk, attempt, found)]))[0]
         if closed is None:
             found.restore(rows)
             return

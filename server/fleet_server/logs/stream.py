@@ -158,4 +158,5 @@ class AgentStream:
             return Nack(attempt=attempt, durable=int(durable or 0), reason=REASONS[type(refusal)])
         except OSError as error:
             log.error("log_not_stored", attempt=attempt, why=str(error))
-            return Nack(attempt=attempt, durable=await self._logs.durable(attempt), reason="full")
+            durable = self._logs.store.lengths.get(attempt, 0)  # asking the disk may fail again
+            return Nack(attempt=attempt, durable=durable, reason="full")
