@@ -59,6 +59,17 @@ def test_stopping_at_any_step_changes_nothing(tmp_path: Path, data: Path, model,
 
 
 @needs_torch
+@pytest.mark.parametrize("step", [4, 12, 13])
+def test_an_ensemble_resumes_within_and_between_its_members(tmp_path: Path, data: Path, step):
+    spec = job_spec("mlp", hyper=TINY["mlp"] | {"members": 2})
+    environ = environment(tmp_path / "stopped", data)
+    with pytest.raises(Stopped):
+        train_here(tmp_path, data, spec, StopsAt(environ, step))
+    resumed = contents(train_here(tmp_path, data, spec, Job(environ)))
+    assert resumed == contents(train_here(tmp_path / "whole", data, spec))
+
+
+@needs_torch
 def test_an_interval_checkpoint_survives_a_crash(tmp_path: Path, data: Path):
     whole = contents(train_here(tmp_path / "whole", data, job_spec("gru")))
     environ = environment(tmp_path / "crashed", data, FLEET_CHECKPOINT_S="0")

@@ -169,3 +169,17 @@ def test_a_diverging_run_fails_and_says_what_to_change(tmp_path: Path, data: Pat
 
     with pytest.raises(TrainerError, match=r"the loss became nan in train epoch 1; lower hyper\.lr"):
         run(Job(environment(tmp_path, data)), job_spec("mlp"), Diverging())
+
+
+@needs_torch
+def test_an_ensemble_starts_with_the_network_that_one_alone_would_be(tmp_path: Path, data: Path):
+    from safetensors.numpy import load
+
+    alone = load(contents(train_here(tmp_path / "one", data, job_spec("mlp")))["model.safetensors"])
+    spec = job_spec("mlp", hyper=TINY["mlp"] | {"members": 2})
+    both = load(contents(train_here(tmp_path / "two", data, spec))["model.safetensors"])
+    assert {name: value.tobytes() for name, value in alone.items()}.items() <= {
+        name: value.tobytes() for name, value in both.items()
+    }.items()
+    first, second = (both[f"members.{number}.0.weight"] for number in (0, 1))
+    assert (first != second).mean() > 0.9

@@ -43,3 +43,8 @@ def derived_seed(seed: int, purpose: str) -> int:
     """One stream per purpose, so that more resamples, say, cannot change the model."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1  # LightGBM's seeds are 31 bits
+
+
+def member_seed(seed: int, member: int) -> int:
+    """The seed of one of several networks; the first one's is the job's, so it is what it would be alone."""
+    return derived_seed(seed, f"member {member}") if member else seed

@@ -17,7 +17,7 @@ from fleet_trainer import TRAINER_VERSION
 from fleet_trainer.errors import DataWrong, Stopped, TrainerError
 from fleet_trainer.job import say
 from fleet_trainer.layers import PatchTransformer, Standardise
-from fleet_trainer.task import Shape, derived_seed
+from fleet_trainer.task import Shape, derived_seed, member_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,21 +34,23 @@ PREDICT_BATCH = 512
 WARMUP = 0.2  # share of a phase in which the learning rate rises
 
 
-class Network(nn.Module):
-    """Standardisation and model in one, so that the model file is complete."""
+class Ensemble(nn.Module):
+    """Standardisation and networks in one, so that the model file is complete. One network is the plain case."""
 
-    def __init__(self, standardise: Standardise, model: nn.Module) -> None:
+    def __init__(self, standardise: Standardise) -> None:
         super().__init__()
         self.standardise = standardise
-        self.model = model
+        self.members = nn.ModuleList()
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(self.standardise(x))
-        return logits
+        """(batch, *shape.inputs) as recorded to (batch, classes): the mean of the members' probabilities."""
+        standardised = self.standardise(x)
+        told = [functional.softmax(member(standardised), dim=1) for member in self.members]
+        return torch.stack(told).mean(0)
 
 
-# (network, inputs, targets, generator) to the loss and how many predictions were right, if any were made.
-Loss = Callable[[Network, Tensor, Tensor, torch.Generator], tuple[Tensor, int | None]]
+# (model, standardised inputs, targets, generator) to the loss and how many predictions were right, if any were made.
+Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], tuple[Tensor, int | None]]
 
 
 class Phase(NamedTuple):
@@ -59,8 +61,8 @@ class Phase(NamedTuple):
 
 
 def classification(smoothing: float) -> Loss:
-    def loss(network: Network, x: Tensor, y: Tensor, _: torch.Generator) -> tuple[Tensor, int | None]:
-        logits = network(x)
+    def loss(model: nn.Module, x: Tensor, y: Tensor, _: torch.Generator) -> tuple[Tensor, int | None]:
+        logits = model(x)
         right = int((logits.argmax(1) == y).sum())
         return functional.cross_entropy(logits, y, label_smoothing=smoothing), right
 
@@ -68,35 +70,35 @@ def classification(smoothing: float) -> Loss:
 
 
 def reconstruction(ratio: float) -> Loss:
-    def loss(network: Network, x: Tensor, _: Tensor, generator: torch.Generator) -> tuple[Tensor, int | None]:
-        assert isinstance(network.model, PatchTransformer)
-        return network.model.reconstruction(network.standardise(x), ratio, generator), None
+    def loss(model: nn.Module, x: Tensor, _: Tensor, generator: torch.Generator) -> tuple[Tensor, int | None]:
+        assert isinstance(model, PatchTransformer)
+        return model.reconstruction(x, ratio, generator), None
 
     return loss
 
 
-class FittedNetwork:
-    def __init__(self, network: Network, hyper: NetHyper, task: Task, device: torch.device) -> None:
-        self._network = network
+class FittedNetworks:
+    def __init__(self, ensemble: Ensemble, hyper: NetHyper, task: Task, device: torch.device) -> None:
+        self._ensemble = ensemble
         self._hyper = hyper
         self._vectors = task.dataset.vectors
         self._device = device
 
     @torch.no_grad()
     def predict(self, windows: Windows) -> NDArray[np.float32]:
-        self._network.eval()
+        self._ensemble.eval()
         x = torch.from_numpy(self._hyper.inputs(windows, self._vectors))
-        logits = [self._network(part.to(self._device)) for part in torch.split(x, PREDICT_BATCH)]
-        probabilities: NDArray[np.float32] = functional.softmax(torch.cat(logits), dim=1).cpu().numpy()
+        told = [self._ensemble(part.to(self._device)) for part in torch.split(x, PREDICT_BATCH)]
+        probabilities: NDArray[np.float32] = torch.cat(told).cpu().numpy()
         return probabilities
 
     def save(self, folder: Path) -> None:
-        state = {name: value.cpu().contiguous() for name, value in self._network.state_dict().items()}
+        state = {name: value.cpu().contiguous() for name, value in self._ensemble.state_dict().items()}
         # No metadata: with two keys or more the header's order would change from process to process.
         safetensors.torch.save_file(state, folder / "model.safetensors")
 
 
-def fit(hyper: NetHyper, task: Task) -> FittedNetwork:
+def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(hyper.threads)
     device = _device(task.job)
@@ -105,58 +107,72 @@ def fit(hyper: NetHyper, task: Task) -> FittedNetwork:
         raise DataWrong(
             "there is only one window to train on; lower hyper.window_seconds or hyper.stride_seconds"
         )
-    torch.manual_seed(derived_seed(task.spec.seed, "weights"))
     shape = Shape(inputs.shape[1:], len(task.dataset.classes))
-    standardise = Standardise(inputs.reshape(-1, inputs.shape[-1]), hyper.input_limit)
-    network = Network(standardise, hyper.build(shape)).to(device)
+    ensemble = Ensemble(Standardise(inputs.reshape(-1, inputs.shape[-1]), hyper.input_limit)).to(device)
     x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(task.train.y).to(device)
-    say(
-        f"{sum(p.numel() for p in network.parameters()):,} weights on {device}, {hyper.threads} CPU thread(s)"
-    )
     try:
-        train(network, x, y, hyper, task)
+        train(ensemble, x, y, hyper, task, lambda: hyper.build(shape).to(device))
     except torch.OutOfMemoryError:
         raise TrainerError(f"out of memory on {device}; lower hyper.batch_size or hyper.width") from None
-    return FittedNetwork(network, hyper, task, device)
+    return FittedNetworks(ensemble, hyper, task, device)
 
 
-def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -> None:  # noqa: PLR0915 - read in order
-    """Run every phase; Stopped, after a checkpoint, at the step during which a stop was asked.
+def train(  # noqa: C901, PLR0915 - read in order
+    ensemble: Ensemble,
+    x: Tensor,
+    y: Tensor,
+    hyper: NetHyper,
+    task: Task,
+    build: Callable[[], nn.Module],
+) -> None:
+    """Run every phase of every member; Stopped, after a checkpoint, at the step during which a stop was asked.
 
     A checkpoint holds all that the next step depends on, so a resumed run ends in the same bits.
     """
     job = task.job
-    phases = hyper.phases()
+    plan = [(member, phase) for member in range(hyper.members) for phase in hyper.phases()]
     batch_size = min(hyper.batch_size, len(x))
     per_epoch = len(x) // batch_size  # no partial batch: BatchNorm cannot take a single window
-    total = sum(phase.epochs for phase in phases) * per_epoch
-    generator = torch.Generator().manual_seed(derived_seed(task.spec.seed, "order"))
+    total = sum(phase.epochs for _, phase in plan) * per_epoch
+    generator = torch.Generator()
     order = torch.empty(0, dtype=torch.int64)
     identity = _identity(hyper, task, x)
     saved = _resumable(job, identity)
     first = saved["phase"] if saved else 0
-    done = sum(phase.epochs for phase in phases[:first]) * per_epoch
+    done = 0
 
-    for number, phase in enumerate(phases[first:], first):
-        job.phase(phase.name)
-        optimiser = torch.optim.AdamW(network.parameters(), phase.lr, weight_decay=hyper.weight_decay)
+    for number, (member, phase) in enumerate(plan):
+        if member == len(ensemble.members):
+            seed = member_seed(task.spec.seed, member)
+            torch.manual_seed(derived_seed(seed, "weights"))
+            generator.manual_seed(derived_seed(seed, "order"))
+            model = build()
+            ensemble.members.append(model)
+            weights = sum(p.numel() for p in model.parameters())
+            say(f"{weights:,} weights on {x.device}, {hyper.threads} CPU thread(s)")
         steps = phase.epochs * per_epoch
+        if number < first:
+            done += steps
+            continue
+        name = phase.name if hyper.members == 1 else f"{phase.name} {member + 1}/{hyper.members}"
+        job.phase(name)
+        optimiser = torch.optim.AdamW(model.parameters(), phase.lr, weight_decay=hyper.weight_decay)
         warmup = max(WARMUP, 2 / (steps + 1))  # torch divides by zero when a short run has no warm-up step
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, phase.lr, total_steps=steps + 1, pct_start=warmup
         )
         step, loss_sum, right = 0, 0.0, 0
         if saved:
-            network.load_state_dict(saved["network"])
+            ensemble.load_state_dict(saved["ensemble"])
             optimiser.load_state_dict(saved["optimiser"])
             schedule.load_state_dict(saved["schedule"])
             generator.set_state(saved["generator"])
             _set_random_state(x.device, saved["random"])
             order, step, loss_sum, right = saved["order"], saved["step"], saved["loss_sum"], saved["right"]
             saved = None
-            say(f"resumed {phase.name} at step {done + step} of {total}")
+            say(f"resumed {name} at step {done + step} of {total}")
 
-        network.train()
+        model.train()
         epoch_began = time.monotonic()
         while step < steps:
             epoch, batch = divmod(step, per_epoch)
@@ -164,10 +180,10 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
                 order = torch.randperm(len(x), generator=generator)
                 loss_sum, right, epoch_began = 0.0, 0, time.monotonic()
             rows = order[batch * batch_size : (batch + 1) * batch_size].to(x.device)
-            loss, hits = phase.loss(network, x[rows], y[rows], generator)
+            loss, hits = phase.loss(model, ensemble.standardise(x[rows]), y[rows], generator)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(network.parameters(), hyper.clip_norm)
+            nn.utils.clip_grad_norm_(model.parameters(), hyper.clip_norm)
             optimiser.step()
             schedule.step()
             step += 1
@@ -178,16 +194,14 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
             if batch + 1 == per_epoch:
                 mean = loss_sum / per_epoch
                 if not math.isfinite(mean):
-                    raise TrainerError(
-                        f"the loss became {mean} in {phase.name} epoch {epoch + 1}; lower hyper.lr"
-                    )
+                    raise TrainerError(f"the loss became {mean} in {name} epoch {epoch + 1}; lower hyper.lr")
                 curves = {"loss": mean}
                 if hits is not None:
                     curves["accuracy"] = right / (per_epoch * batch_size)
                 job.log(done + step, **curves)
-                values = "  ".join(f"{name} {value:.4f}" for name, value in curves.items())
+                values = "  ".join(f"{key} {value:.4f}" for key, value in curves.items())
                 seconds = time.monotonic() - epoch_began
-                say(f"{phase.name} epoch {epoch + 1}/{phase.epochs}  {values}  {seconds:.1f} s")
+                say(f"{name} epoch {epoch + 1}/{phase.epochs}  {values}  {seconds:.1f} s")
 
             stop = job.should_stop
             if stop or job.checkpoint_due:
@@ -195,7 +209,7 @@ def train(network: Network, x: Tensor, y: Tensor, hyper: NetHyper, task: Task) -
                     "identity": identity,
                     "phase": number,
                     "step": step,
-                    "network": network.state_dict(),
+                    "ensemble": ensemble.state_dict(),
                     "optimiser": optimiser.state_dict(),
                     "schedule": schedule.state_dict(),
                     "order": order,
