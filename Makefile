@@ -4,9 +4,10 @@
 demo test check setup:
 	python3 run.py $@
 
-# Needs uv. One resolution serves every platform; the later lock keeps the versions of the earlier one.
+# Needs uv. One resolution serves every platform; the later lock keeps the versions of the earlier one. What asks for
+# torch does not bring it in: its build cannot be locked.
 UV = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
-     --no-header --no-emit-index-url --no-emit-find-links
+     --no-header --no-emit-index-url --no-emit-find-links --excludes requirements/apart.txt
 lock:
 	$(UV) pyproject.toml --extra all requirements/demo.in -o requirements/demo.txt
 	$(UV) pyproject.toml --extra all requirements/test.in -c requirements/demo.txt -o requirements/test.txt

@@ -186,11 +186,11 @@ def setup(profile: str, torch: str) -> None:
         with step("empty environment"):
             pip = make_venv()
     STAMP.write_text("unfinished")
-    locked = ["install", "--require-hashes", "--only-binary", ":all:", "--no-compile", "-r"]
+    locked = ["install", "--require-hashes", "--only-binary", ":all:", "--no-compile", "--no-deps", "-r"]
     with step("locked packages"):
         quiet(*pip, *locked, f"requirements/{profile}.txt")
     with step("the demo's data set"):
-        quiet(*PIP, *locked, "requirements/data.txt", "--no-deps")
+        quiet(*PIP, *locked, "requirements/data.txt")
     with step("fleet itself"):
         quiet(*PIP, "install", "--no-deps", "--no-build-isolation", "--no-compile", "-e", ".")
     STAMP.write_text("\n".join(fingerprints(profile, "skip")))  # true from here on, whatever becomes of torch
