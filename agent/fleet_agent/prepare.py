@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ async def _source(sha256: Sha256, work: Path, cache: BlobCache, say: Say) -> Non
     try:
         with archive.open("rb") as file:
             await in_thread(lambda watch: unpack_archive(watch(file), work))
+        await asyncio.to_thread(program.make_runnable, work)
     except NotArchived as error:
         raise Unobtainable(f"the program's source cannot be unpacked: {error}") from None
 

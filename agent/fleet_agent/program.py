@@ -24,6 +24,8 @@ VARIABLES = {
 }
 """What `{data}` and the like in a command stand for."""
 
+PROGRAMS = (b"#!", b"\x7fELF", b"\xcf\xfa\xed\xfe")
+
 
 class Unusable(Exception):
     """The manifest's entry for this program cannot be carried out anywhere."""
@@ -91,9 +93,20 @@ def require(program: str, work: Path, environment: Mapping[str, str]) -> None:
         raise NoProgram(f"there is no program `{program}`, neither here nor in the job's source")
     if not os.access(place, os.X_OK):
         raise NoProgram(
-            f"`{program}` is not executable (a source keeps no permissions); name its interpreter, "
+            f"`{program}` is not executable, and does not begin with `#!`; name its interpreter, "
             f'such as ["sh", "{program}"]'
         )
+
+
+def make_runnable(work: Path) -> None:
+    """Let the source's programs be run. Not all machines and disks know such a permission, so none travels; the first
+    bytes tell: `#!`, or those of a Linux or macOS binary."""
+    for path in work.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                is_program = file.read(4).startswith(PROGRAMS)
+            if is_program:
+                path.chmod(0o700)
 
 
 def gather(work: Path, patterns: Sequence[str], output: Path) -> None:

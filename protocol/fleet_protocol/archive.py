@@ -1,6 +1,7 @@
 """A folder as one reproducible stream: the same files give the same bytes, on any day and machine.
 
-USTAR, sorted names, zero times and owners, mode 0644, regular files only. The SHA-256 of this stream names
+USTAR, sorted names, zero times and owners, mode 0644, regular files only: a link inside the folder is packed as what it
+leads to. The SHA-256 of this stream names
 datasets and sources, so it depends on no compression library.
 """
 
@@ -13,7 +14,7 @@ import stat
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from fleet_protocol.ids import Sha256
 
@@ -104,30 +105,44 @@ def _pieces(path: Path) -> Iterator[tuple[bytes | Path, int]]:
     if not stat.S_ISDIR(status.st_mode):  # reading a pipe or a device may never end
         raise NotArchived("only regular files and folders can be used")
     length = 2 * tarfile.BLOCKSIZE  # of zeros, the end
-    for name in sorted(_regular_files(path)):
-        size = (path / name).lstat().st_size
+    for name, file in sorted(_regular_files(path.resolve())):
+        size = file.lstat().st_size
         header, padding = _header(name, size), bytes(-size % tarfile.BLOCKSIZE)
-        yield from ((header, len(header)), (path / name, size), (padding, len(padding)))
+        yield from ((header, len(header)), (file, size), (padding, len(padding)))
         length += len(header) + size + len(padding)
     zeros = 2 * tarfile.BLOCKSIZE + -length % tarfile.RECORDSIZE
     yield bytes(zeros), zeros
 
 
-def _regular_files(folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder, onerror=_raise):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                yield path.relative_to(folder).as_posix()
-            elif not stat.S_ISDIR(mode):
-                raise NotArchived(
-                    f"{path.relative_to(folder)} is a link or special file; write its content instead"
-                )
+def _regular_files(root: Path) -> Iterator[tuple[str, Path]]:
+    """Each file's name in the archive, and where its bytes are. A link that stays inside counts as what it leads to."""
+    pending: list[tuple[str, tuple[Path, ...]]] = [("", (root,))]
+    while pending:
+        prefix, way = pending.pop()
+        with os.scandir(way[-1]) as entries:
+            for entry in entries:
+                name, path = prefix + entry.name, Path(entry)
+                if entry.is_symlink():
+                    path = _target(name, path, root)
+                mode = path.lstat().st_mode
+                if stat.S_ISREG(mode):
+                    yield name, path
+                elif not stat.S_ISDIR(mode):
+                    raise NotArchived(f"{name} is a special file; write its content instead")
+                elif path in way:
+                    raise NotArchived(f"{name} is a link that leads round in a circle")
+                else:
+                    pending.append((f"{name}/", (*way, path)))
 
 
-def _raise(error: OSError) -> NoReturn:
-    raise error  # a folder that cannot be listed is not an empty one
+def _target(name: str, link: Path, root: Path) -> Path:
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):  # RuntimeError: links that lead to each other
+        raise NotArchived(f"{name} is a link that leads nowhere") from None
+    if not target.is_relative_to(root):
+        raise NotArchived(f"{name} is a link out of the folder; write its content instead")
+    return target
 
 
 def _header(name: str, size: int) -> bytes:

@@ -14,6 +14,7 @@ from fleet_agent.program import (
     check,
     command_of,
     gather,
+    make_runnable,
     require,
 )
 from fleet_protocol.jobs import Program
@@ -93,6 +94,15 @@ def test_a_program_is_looked_for_where_it_will_run(tmp_path: Path) -> None:
     require("./bin/train", work, environment)
     executable(tmp_path / "bin" / "tool")
     require("tool", work, environment)
+
+
+def test_a_source_s_programs_can_be_run_whatever_disk_they_came_from(tmp_path: Path) -> None:
+    executable(tmp_path / "bin" / "train.sh", 0o644)
+    (tmp_path / "notes").write_text("# no program")
+    make_runnable(tmp_path)
+    require("bin/train.sh", tmp_path, {})
+    with pytest.raises(NoProgram, match="not executable"):
+        require("./notes", tmp_path, {})
 
 
 @pytest.mark.parametrize(

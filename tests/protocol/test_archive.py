@@ -166,10 +166,37 @@ def test_a_file_that_changes_while_it_is_packed_is_told(tmp_path: Path, now: byt
         b"".join(blocks)
 
 
-@pytest.mark.parametrize("target", ["/etc/passwd", "../outside", "a", "nowhere"])
-def test_a_link_is_no_content(tmp_path: Path, target: str) -> None:
-    source = written(tmp_path / "source", {"a": b"1"})
+def test_a_link_inside_is_packed_as_what_it_leads_to(tmp_path: Path) -> None:
+    source = written(tmp_path / "source", {"step-5/model": b"1", "step-5/deep/state": b"2"})
+    (source / "last.ckpt").symlink_to("step-5/model")
+    (source / "latest").symlink_to(source / "step-5")
+    (source / "step-5" / "deep" / "same").symlink_to("../../last.ckpt")
+    (tmp_path / "elsewhere").symlink_to(source)
+    unpack_archive(io.BytesIO(packed(tmp_path / "elsewhere")), tmp_path / "copy")
+    inside = {"model": b"1", "deep/state": b"2", "deep/same": b"1"}
+    plain = {f"{folder}/{name}": data for folder in ("step-5", "latest") for name, data in inside.items()}
+    assert content_digest(tmp_path / "copy") == content_digest(
+        written(tmp_path / "plain", {"last.ckpt": b"1", **plain})
+    )
+    assert content_digest(source) == content_digest(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("/etc/passwd", "out of the folder"),
+        ("../outside", "out of the folder"),
+        ("nowhere", "nowhere"),
+        ("link", "nowhere"),
+        (".", "circle"),
+        ("b", "circle"),
+    ],
+)
+def test_a_link_out_nowhere_or_in_a_circle_is_no_content(tmp_path: Path, target: str, said: str) -> None:
+    source = written(tmp_path / "source", {"a": b"1", "b/c": b"2"})
     (tmp_path / "outside").mkdir()
+    if target == "b":
+        (source / "b" / "back").symlink_to("../b")
     (source / "link").symlink_to(target)
-    with pytest.raises(NotArchived, match="link is a link"):
+    with pytest.raises(NotArchived, match=f"is a link .*{said}"):
         content_digest(source)

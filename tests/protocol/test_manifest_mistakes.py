@@ -235,7 +235,7 @@ def test_what_is_named_and_cannot_be_used_says_why(tmp_path: Path):
         "gone": "there is nothing at 'gone'",
         "pipe": "only regular files and folders can be used",
         "/dev/zero": "only regular files and folders can be used",
-        "linked": "to is a link or special file",
+        "linked": "to is a link out of the folder; write its content instead",
         "loop": "cannot be read: Too many levels of symbolic links",
         "n\\u0000l": "embedded null byte",
     }
