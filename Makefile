@@ -10,5 +10,5 @@ UV = uv pip compile --quiet --universal --generate-hashes --python-version 3.11 
      --no-header --no-emit-index-url --no-emit-find-links --excludes requirements/apart.txt
 lock:
 	$(UV) pyproject.toml --extra all requirements/demo.in -o requirements/demo.txt
-	$(UV) pyproject.toml --extra all requirements/test.in -c requirements/demo.txt -o requirements/test.txt
+	$(UV) pyproject.toml --extra all --extra report requirements/test.in -c requirements/demo.txt -o requirements/test.txt
 	$(UV) --no-deps requirements/data.in -o requirements/data.txt

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -109,13 +110,30 @@ class Connection:
             return answer
         raise self._refusal(answer)
 
+    @asynccontextmanager
+    async def _streamed(self, path: str, headers: Mapping[str, str]) -> AsyncGenerator[httpx.Response]:
+        """The answer to one GET, whose body is still to come."""
+        request = self._http.build_request("GET", path, headers=headers)
+        try:
+            answer = await self._http.send(request, stream=True)
+            try:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise self._refusal(answer)
+                yield answer
+            finally:
+                await answer.aclose()
+        except httpx.RequestError as error:
+            raise self._unanswered(error) from error
+
     async def _exchange(self, request: httpx.Request) -> httpx.Response:
         try:
             return await self._http.send(request)
         except httpx.RequestError as error:
-            raise Unreachable(
-                f"No answer from {self.target.url}: {str(error) or type(error).__name__}."
-            ) from error
+            raise self._unanswered(error) from error
+
+    def _unanswered(self, error: httpx.RequestError) -> Unreachable:
+        return Unreachable(f"No answer from {self.target.url}: {str(error) or type(error).__name__}.")
 
     def _refusal(self, answer: httpx.Response) -> Exception:
         return refused(problem_of(answer.status_code, answer.content, self.target.url))

@@ -162,33 +162,41 @@ def unpack_archive(origin: Origin, folder: Path) -> None:
     links, modes or owners, no name that leads out of `folder` or comes twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name, _, blocks in read_archive(origin):
+        path = folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                for block in blocks:
+                    file.write(block)
+        except (FileExistsError, NotADirectoryError, ValueError) as error:
+            raise NotArchived(f"{name!r} cannot be unpacked: {error}") from None
+
+
+def read_archive(origin: Origin) -> Iterator[tuple[str, int, Iterator[bytes]]]:
+    """Name, size and content of one file after the other; blocks that nobody takes are skipped. OSError, NotArchived.
+
+    Only what `write_archive` writes is taken, as by `unpack_archive`; that this is so is known at the end.
+    """
     previous = ""
-    while name := _unpack_next(origin, folder, previous):
-        previous = name
+    while any(header := _exactly(origin, tarfile.BLOCKSIZE)):
+        name, size = _plain_entry(header)
+        if name <= previous:
+            raise NotArchived(f"{name!r} is not in its place")
+        previous, blocks = name, _content(origin, size)
+        yield name, size, blocks
+        for _ in blocks:
+            pass
+        if any(_exactly(origin, -size % tarfile.BLOCKSIZE)):
+            raise NotArchived(f"something is hidden behind {name!r}")
     padding = origin.read(tarfile.RECORDSIZE + 1)
     if any(padding) or len(padding) > tarfile.RECORDSIZE:
         raise NotArchived("something follows the archive's end")
 
 
-def _unpack_next(origin: Origin, folder: Path, previous: str) -> str:
-    """Write one file; its name, or an empty one at the archive's end."""
-    header = _exactly(origin, tarfile.BLOCKSIZE)
-    if not any(header):
-        return ""
-    name, size = _plain_entry(header)
-    if name <= previous:
-        raise NotArchived(f"{name!r} is not in its place")
-    path = folder / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as file:
-            for start in range(0, size, BLOCK_BYTES):
-                file.write(_exactly(origin, min(BLOCK_BYTES, size - start)))
-    except (FileExistsError, NotADirectoryError, ValueError) as error:
-        raise NotArchived(f"{name!r} cannot be unpacked: {error}") from None
-    if any(_exactly(origin, -size % tarfile.BLOCKSIZE)):
-        raise NotArchived(f"something is hidden behind {name!r}")
-    return name
+def _content(origin: Origin, size: int) -> Iterator[bytes]:
+    for start in range(0, size, BLOCK_BYTES):
+        yield _exactly(origin, min(BLOCK_BYTES, size - start))
 
 
 def _plain_entry(header: bytes) -> tuple[str, int]:

@@ -255,6 +255,8 @@ class ArtifactView(Answer):
     worker: str
     uploaded_at: Time
     path: str
+    provenance: dict[str, str | int | float | bool | None] | None = None
+    """Machine and versions that made it; None until its attempt has told."""
 
 
 class ArtifactPage(Answer):

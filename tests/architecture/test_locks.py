@@ -52,6 +52,6 @@ def test_the_test_lock_contains_the_demo_lock():
 @pytest.mark.parametrize("line", [line for line in RANGES if not line.startswith(PROJECT["name"])])
 def test_the_lock_is_of_this_project(line):
     wanted = Requirement(line)
-    versions = [version for name, version, _ in pins("demo") if name == canonicalize_name(wanted.name)]
+    versions = [version for name, version, _ in pins("test") if name == canonicalize_name(wanted.name)]
     assert versions, "run `make lock`"
     assert all(wanted.specifier.contains(version) for version in versions), "run `make lock`"
