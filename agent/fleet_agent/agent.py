@@ -17,10 +17,11 @@ from fleet_agent.heartbeat import Pace
 from fleet_agent.limits import Clock, notice_sleep, since_boot
 from fleet_agent.log_stream import LogStream
 from fleet_agent.process import REAL, Processes
-from fleet_agent.runner import AttemptRun, Surroundings
+from fleet_agent.runner import AttemptRun
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.spools import SpoolDisk, Spools
 from fleet_agent.state import AttemptFolder, StateFolder, StopOrder
+from fleet_agent.surroundings import Surroundings
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.capability import Capability
 from fleet_protocol.errors import Code
@@ -166,8 +167,9 @@ class Agent:
         self._drive(self._add(folder, begin=not self._ending.is_set()))
 
     def _add(self, folder: AttemptFolder, *, begin: bool) -> AttemptRun:
-        self._slots.take()
-        run = AttemptRun(folder, self._around, begin=begin, on_reported=self._slots.give)
+        run = AttemptRun(folder, self._around, begin=begin, on_gone=self._slots.give)
+        if run.is_training:
+            self._slots.take()
         self._runs[folder.attempt] = run
         return run
 

@@ -9,6 +9,7 @@ import structlog
 
 from fleet_agent.disk import Reserve
 from fleet_agent.state import StateFolder
+from fleet_agent.threads import in_thread
 from fleet_agent.uplink import Refused, Unreachable, Uplink, is_recoverable
 from fleet_protocol.errors import Code
 from fleet_protocol.ids import Sha256
@@ -113,7 +114,7 @@ class Claims:
         claim = self._state.pending_claim()
         if claim is None:
             self._reserve.take()
-            claim = self._state.new_claim()
+            claim = await in_thread(lambda _: self._state.new_claim())
             self._say_room()
         try:
             answer = await self._uplink.claim(
@@ -130,7 +131,7 @@ class Claims:
                 await self._decline(answer)
                 self._state.settle_claim()
                 raise
-        self._state.settle_claim()
+        await in_thread(lambda _: self._state.settle_claim(answer.attempt if answer else None))
 
     async def _decline(self, answer: ClaimAnswer) -> None:
         """Give back a job that cannot be written down. Until that is heard, its claim's id brings it here again."""

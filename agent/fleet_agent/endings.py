@@ -65,12 +65,15 @@ def _plain(line: str) -> str:
 def failure(
     status: int | None, tail: str, *, rebooted: bool = False, disk_full: bool = False
 ) -> tuple[FailureKind, str]:
-    """How an ending that nobody asked for is reported. `status` None: it was never recorded."""
+    """How an ending that nobody asked for is reported. `status` None: it was never recorded; DONE: nor was a result."""
     words = last_words(tail)
     if status is None:
         full = "the disk is full" if disk_full else "its supervisor was killed"
         cause = "the machine restarted" if rebooted else full
         return FailureKind.INFRASTRUCTURE, f"the trainer is gone without an exit status: {cause}"
+    if status == DONE:
+        why = "the machine restarted before the finished result was safe on its disk"
+        return FailureKind.INFRASTRUCTURE, why
     if status == SPEC_REFUSED:
         return FailureKind.REFUSED, words or "the trainer refuses the job's settings (exit code 2)"
     if status == DATA_WRONG:

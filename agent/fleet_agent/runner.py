@@ -1,4 +1,4 @@
-"""One attempt's life: start, watch, bundle, upload, report, and leave nothing behind.
+"""One attempt's life: start, watch, hand in what came of it, and leave nothing behind.
 
 Every step can be begun again from the attempt's folder alone, which is how an agent that was killed goes on
 with what another one started.
@@ -9,80 +9,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
-from fleet_agent import endings, process, program
-from fleet_agent.blobs import BlobCache
-from fleet_agent.bundle import Bundle, make_bundle
 from fleet_agent.checkpoints import Checkpoints
 from fleet_agent.curves import Curves
-from fleet_agent.gauges import Meter
-from fleet_agent.heartbeat import Heartbeat, Pace
-from fleet_agent.limits import Clock, Limits, since_boot
+from fleet_agent.heartbeat import Heartbeat
+from fleet_agent.limits import Limits
 from fleet_agent.prepare import Launch, Unprepared, prepare
+from fleet_agent.process import Trainer
 from fleet_agent.progress import TrainerEvents
-from fleet_agent.results import provenance, read_metrics
-from fleet_agent.settings import Settings, Timing
+from fleet_agent.results import Results
 from fleet_agent.spool import Spool
-from fleet_agent.spools import Spools
 from fleet_agent.state import AttemptFolder, Outcome, StopOrder
-from fleet_agent.threads import in_thread
-from fleet_agent.transfers import upload
-from fleet_agent.uplink import Refused, Uplink
-from fleet_protocol.archive import NotArchived
-from fleet_protocol.capability import Capability
-from fleet_protocol.errors import Code
-from fleet_protocol.ids import WorkerId
+from fleet_agent.surroundings import Surroundings
+from fleet_agent.uplink import Refused
 from fleet_protocol.jobs import Progress
 from fleet_protocol.states import FailureKind, ReleaseReason
-from fleet_protocol.workers import (
-    CompleteRequest,
-    FailRequest,
-    HeartbeatRequest,
-    ReleaseRequest,
-    StartRequest,
-)
+from fleet_protocol.workers import FailRequest, HeartbeatRequest, StartRequest
 
 log = structlog.get_logger()
 T = TypeVar("T")
-UPLOAD_TRIES = 3
 DISK_RETRY_SECONDS = 10.0
 START_PATIENCE_SECONDS = 1.0
-SUPERSEDED = frozenset({Code.STALE_ATTEMPT, Code.WRONG_STATE})
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every attempt of this agent shares."""
-
-    settings: Settings
-    timing: Timing
-    worker: WorkerId
-    boot_id: str | None
-    capability: Capability
-    uplink: Uplink
-    spools: Spools
-    pace: Pace
-    meter: Meter
-    cache: BlobCache
-    processes: process.Processes = process.REAL
-    clock: Clock = since_boot
 
 
 class AttemptRun:
     """Drives one attempt to its end. `begin` starts its trainer; otherwise what is on disk is taken up."""
 
     def __init__(
-        self, folder: AttemptFolder, around: Surroundings, *, begin: bool, on_reported: Callable[[], None]
+        self, folder: AttemptFolder, around: Surroundings, *, begin: bool, on_gone: Callable[[], None]
     ) -> None:
-        """`on_reported` is called when the coordinator took the result, or refused it for good."""
+        """`on_gone` is called once a trainer that lived, or was to begin, is no more."""
         self.folder = folder
         self._around = around
         self._begin = begin
-        self._on_reported = on_reported
+        self._on_gone = on_gone
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self.trainer_gone = asyncio.Event()
@@ -98,6 +61,7 @@ class AttemptRun:
             lambda: self.events.checkpoints,
             quiet=around.timing.quiet,
         )
+        self._results = Results(folder, around, self._checkpoints)
         self._log = log.bind(job=folder.job.job_id, attempt=folder.attempt)
         if not begin and not around.processes.find(folder.path).is_alive:
             self.trainer_gone.set()
@@ -140,17 +104,18 @@ class AttemptRun:
                 telling = group.create_task(self._curves.run())
                 if not self.folder.is_reported:
                     await self._until_reported(spool)
-                self._on_reported()
                 self._close(spool)
                 await self._until_told(spool)
                 telling.cancel()
-            self.folder.remove()
+            await asyncio.to_thread(self.folder.remove)
         finally:
             self._around.spools.forget(spool)
 
     def _close(self, spool: Spool) -> None:
         """The trainer is gone: nothing is written any more."""
-        self.trainer_gone.set()
+        if self.is_training:
+            self.trainer_gone.set()
+            self._on_gone()
         self._around.spools.close(spool)
         self._curves.close()
 
@@ -165,7 +130,9 @@ class AttemptRun:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._around.timing.log_patience):
                     await self._until_told(spool)
-            await self._report(outcome, spool)
+            if not await self._results.report(outcome):
+                spool.over.set()
+                self._curves.over.set()
             beating.cancel()
 
     def _heartbeat(self) -> Heartbeat:
@@ -192,14 +159,13 @@ class AttemptRun:
                 await asyncio.sleep(DISK_RETRY_SECONDS)
 
     async def _settled(self, spool: Spool) -> Outcome:
-        """How the attempt ended, on disk before anybody is told."""
+        """How the attempt ended, on disk before anybody is told; its bundle is with the coordinator."""
         outcome = self.folder.owed()
         if outcome is None:
             outcome = await self._train(spool)
-            outcome = outcome.model_copy(update={"log_bytes": spool.end})
-            self.folder.owe(outcome)
+            outcome = await self._results.owe(outcome, spool.end)
         self._close(spool)
-        return outcome
+        return await self._results.bring(outcome)
 
     async def _train(self, spool: Spool) -> Outcome:
         trainer = self._around.processes.find(self.folder.path)
@@ -213,19 +179,23 @@ class AttemptRun:
             try:
                 trainer = self._start(launch)
             except OSError as error:
-                return self._failed(FailureKind.INFRASTRUCTURE, f"the trainer cannot be started: {error}")
+                return self._results.failed(
+                    FailureKind.INFRASTRUCTURE, f"the trainer cannot be started: {error}"
+                )
         elif not trainer.was_started:
-            return self._released(ReleaseReason.NOT_STARTED, "the agent ended before its trainer began")
+            return self._results.released(
+                ReleaseReason.NOT_STARTED, "the agent ended before its trainer began"
+            )
         await self._watch(trainer)
         self._close(spool)
-        return await self._judge(trainer.exit_status)
+        return await self._results.judge(trainer.exit_status)
 
     async def _prepare(self) -> Launch | FailRequest:
         around = self._around
         try:
             return await prepare(self.folder, around.settings, around.cache, self._say)
         except Unprepared as error:
-            return self._failed(error.kind, str(error))
+            return self._results.failed(error.kind, str(error))
         finally:
             self._say(None)
 
@@ -249,7 +219,7 @@ class AttemptRun:
             stopped.cancel()
         return None if working.cancelled() else working.result()
 
-    def _start(self, launch: Launch) -> process.Trainer:
+    def _start(self, launch: Launch) -> Trainer:
         self._limits.begin()
         trainer = self._around.processes.start(self.folder.path, launch.command, launch.environment)
         self._log.info(
@@ -260,7 +230,7 @@ class AttemptRun:
         )
         return trainer
 
-    async def _watch(self, trainer: process.Trainer) -> None:
+    async def _watch(self, trainer: Trainer) -> None:
         async with asyncio.TaskGroup() as group:
             telling, obeying = group.create_task(self._tell_start()), group.create_task(self._obey(trainer))
             minding = group.create_task(self._mind_limits())
@@ -280,14 +250,14 @@ class AttemptRun:
         try:
             await uplink.persist("tell that a job started", lambda: uplink.start(job.job_id, body))
         except Refused as refusal:
-            if refusal.problem.code in SUPERSEDED:
+            if refusal.is_superseded:
                 self.stop_as_told(str(refusal))
             else:
                 self._log.error(f"the start was refused: {refusal}", action="start_refused")
             return False
         return True
 
-    async def _obey(self, trainer: process.Trainer) -> None:
+    async def _obey(self, trainer: Trainer) -> None:
         await self._stop.wait()
         await trainer.stop(self._around.settings.grace, self._hurry)
 
@@ -295,104 +265,3 @@ class AttemptRun:
         while self._limits.exist:
             self.look()
             await asyncio.sleep(self._limits.look_seconds)
-
-    # Its result
-
-    async def _judge(self, status: int | None) -> Outcome:
-        order = self.folder.stop_order()
-        if order is not None and endings.is_release(status, order):
-            if order.reason is ReleaseReason.DRAINED:
-                await self._checkpoints.bring_last(is_whole=status == endings.CHECKPOINTED)
-            return self._released(order.reason, order.detail)
-        if status == endings.DONE:
-            return await self._completed()
-        if order is not None and order.is_timeout:
-            return self._failed(FailureKind.ERROR, order.detail, status)
-        rebooted = self.folder.record.boot_id != self._around.boot_id
-        disk_full = self._around.spools.disk.reserve.is_needed
-        tail = endings.read_tail(self.folder["log"])
-        return self._failed(*endings.failure(status, tail, rebooted=rebooted, disk_full=disk_full), status)
-
-    async def _completed(self) -> Outcome:
-        declared = self.folder.job.program.outputs if self.folder.job.program else ()
-        try:
-            await asyncio.to_thread(program.gather, self.folder["work"], declared, self.folder["output"])
-            bundle = await self._upload()
-        except program.OutputMissing as error:
-            return self._failed(FailureKind.ERROR, str(error), endings.DONE)
-        except NotArchived as error:
-            return self._failed(
-                FailureKind.ERROR, f"the output cannot become an artifact: {error}", endings.DONE
-            )
-        except Refused as refusal:
-            return self._failed(FailureKind.ERROR, f"the artifact was refused: {refusal}", endings.DONE)
-        return CompleteRequest(
-            worker=self._around.worker,
-            attempt=self.folder.attempt,
-            artifact=bundle.sha256,
-            metrics=read_metrics(self.folder),
-            provenance=provenance(self._around.capability),
-        )
-
-    async def _upload(self, tries: int = UPLOAD_TRIES) -> Bundle:
-        """Bundle the output and store it. Made anew where the coordinator finds that bytes were damaged."""
-        output, target = self.folder["output"], self.folder["bundle.tar.zst"]
-        bundle = await in_thread(lambda watch: make_bundle(output, target, watch), self._around.uplink.moves)
-        try:
-            path = f"/v1/model/{bundle.sha256}?attempt={self.folder.attempt}"
-            uplink = self._around.uplink
-            await uplink.persist("upload an artifact", lambda: upload(uplink, bundle, path))
-        except Refused as refusal:
-            if refusal.problem.code == Code.DIGEST_MISMATCH and tries > 1:
-                return await self._upload(tries - 1)
-            raise
-        return bundle
-
-    def _failed(self, kind: FailureKind, reason: str, status: int | None = None) -> FailRequest:
-        return FailRequest(
-            worker=self._around.worker,
-            attempt=self.folder.attempt,
-            kind=kind,
-            reason=reason[:2000],
-            exit_code=status,
-            tail=endings.read_tail(self.folder["log"]),
-        )
-
-    def _released(self, reason: ReleaseReason, detail: str) -> ReleaseRequest:
-        return ReleaseRequest(
-            worker=self._around.worker, attempt=self.folder.attempt, reason=reason, detail=detail[:2000]
-        )
-
-    async def _report(self, outcome: Outcome, spool: Spool) -> None:
-        uplink, job = self._around.uplink, self.folder.job
-        for left in reversed(range(UPLOAD_TRIES)):
-            try:
-                answer = await uplink.persist("report a result", lambda: uplink.report(job.job_id, outcome))
-            except Refused as refusal:
-                if refusal.problem.code == Code.ARTIFACT_MISSING and left:
-                    await self._upload()
-                    continue
-                self._on_refused(refusal, spool)
-            else:
-                self._note_reported()
-                why = f" ({outcome.reason})" if isinstance(outcome, FailRequest) else ""
-                self._log.info(
-                    f"{job.name}: {answer.status}{why}", action="job_reported", status=answer.status
-                )
-            return
-
-    def _note_reported(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk: then it is told twice, and gets the same answer
-            self.folder.note_reported()
-
-    def _on_refused(self, refusal: Refused, spool: Spool) -> None:
-        if refusal.problem.code in SUPERSEDED:
-            self._note_reported()
-            self._log.warning(f"the result came too late: {refusal}", action="result_superseded")
-        else:
-            spool.over.set()
-            self._curves.over.set()
-            self._log.error(
-                f"the coordinator refused a result, it is kept in {self.folder.keep()}: {refusal}",
-                action="result_kept",
-            )

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from fleet_agent.disk import BLOCK_BYTES, data_after, hole_after, punch
-from fleet_agent.state import write_durably
+from fleet_agent.durable import write_durably
 from fleet_protocol.ids import AttemptId
 from fleet_protocol.logs import MAX_CHUNK_BYTES, Hole
 

@@ -24,6 +24,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fleet_agent import locks
+from fleet_agent.durable import sync, sync_folder, write_durably, write_whole
 from fleet_agent.errors import AgentError
 from fleet_protocol.ids import AttemptId, Sha256, WorkerId, new_worker_id
 from fleet_protocol.jobs import JobSpec
@@ -88,35 +89,6 @@ class Owed(BaseModel):
     outcome: Outcome
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Replace `path` as a whole; on disk when this returns."""
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        _write_synced(draft, text)
-    except OSError:  # half a draft would hold the last bytes of a full disk
-        draft.unlink(missing_ok=True)
-        raise
-    draft.replace(path)
-    _sync_folder(path.parent)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @dataclass(frozen=True, slots=True)
 class AttemptFolder:
     """One attempt's files."""
@@ -134,6 +106,10 @@ class AttemptFolder:
 
     def __getitem__(self, name: str) -> Path:
         return self.path / name
+
+    @property
+    def bundle(self) -> Path:
+        return self["bundle.tar.zst"]
 
     def prepare(self) -> None:
         """What the trainer finds: the job as JSON and empty folders (a checkpoint folder may be filled)."""
@@ -165,14 +141,14 @@ class AttemptFolder:
 
     def note_times(self, times: Times) -> None:
         """Whole whenever it is read, but not synced: a trainer does not outlive its machine either."""
-        _replace(self["times.json"], times.model_dump_json())
+        write_whole(self["times.json"], times.model_dump_json())
 
     def prepare_end(self, order: StopOrder) -> None:
         """What the supervisor makes the stop order, should it have to end the trainer by itself."""
         self["unheard.json"].write_text(order.model_dump_json())
 
     def note_deadline(self, uptime: int, look: int) -> None:
-        _replace(self["deadline"], f"{uptime} {look}\n")
+        write_whole(self["deadline"], f"{uptime} {look}\n")
 
     def owed(self) -> Outcome | None:
         owed = _read(Owed, self["result.json"])
@@ -200,13 +176,6 @@ class AttemptFolder:
         kept = self.path.parent.parent / "kept"
         kept.mkdir(mode=0o700, exist_ok=True)
         return self.path.rename(kept / self.path.name)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Whole whenever it is read, though not on disk yet."""
-    draft = path.with_name(path.name + ".tmp")
-    draft.write_text(text)
-    draft.replace(path)
 
 
 def _read(model: type[AnyModel], path: Path) -> AnyModel | None:
@@ -304,13 +273,24 @@ class StateFolder:
         write_durably(self.root / "claim", claim)
         return claim
 
-    def settle_claim(self) -> None:
+    def settle_claim(self, granted: AttemptId | None = None) -> None:
+        """Its answer is known; the record of what was granted is on disk first. OSError."""
+        if granted is not None:
+            path = self._attempts / granted
+            with contextlib.suppress(FileNotFoundError):  # over and removed by now
+                sync(path / "attempt.json")
+                sync_folder(path)
+                sync_folder(self._attempts)
         (self.root / "claim").unlink(missing_ok=True)
 
     def admit(
         self, answer: ClaimAnswer, boot: str | None, devices: tuple[int, ...] = ()
     ) -> AttemptFolder | None:
-        """A folder for a granted claim, or None when this attempt has one already."""
+        """A folder for a granted claim, or None when this attempt has one already. `settle_claim` is to follow.
+
+        The trainer need not wait for the disk: what a power cut leaves of the record is none, the trainer is gone
+        too, and the claim's id, which is on disk until then, brings the same answer again.
+        """
         path = self._attempts / answer.attempt
         if _read(Record, path / "attempt.json") is not None:
             return None
@@ -324,12 +304,8 @@ class StateFolder:
             checkpoint=answer.checkpoint,
             devices=devices,
         )
-        # Not by a draft and a rename, which would cost a job's start another sync: a torn record is no record,
-        # and then the claim's id, still on disk, brings the same answer again.
         try:
-            _write_synced(path / "attempt.json", record.model_dump_json())
-            _sync_folder(path)
-            _sync_folder(self._attempts)
+            (path / "attempt.json").write_text(record.model_dump_json(), encoding="utf-8")
         except OSError:  # or the same answer would find it, and nobody would train it
             shutil.rmtree(path, ignore_errors=True)
             raise

@@ -14,6 +14,8 @@ from fleet_protocol.ids import Sha256
 from fleet_protocol.workers import UploadAnswer
 
 BLOCK_BYTES = 256 * 1024
+SMALL_BYTES = 16 * 1024
+"""Quicker sent again than asked for."""
 UPLOAD_TIMEOUT = httpx.Timeout(
     300.0, connect=CONNECT_SECONDS
 )  # the coordinator reads it all again before it answers
@@ -30,12 +32,14 @@ async def upload(uplink: Uplink, bundle: Bundle, path: str) -> None:
     Bytes that are there already, from whomever, are brought by an empty last part: without one the coordinator
     would not know that this attempt made them too.
     """
-    size = bundle.size_bytes
-    offset = await _stored(uplink, path, size)
+    size, is_small = bundle.size_bytes, bundle.size_bytes <= SMALL_BYTES
+    offset = 0 if is_small else await _stored(uplink, path, size)
     headers = {"Content-Length": str(size - offset), "Content-Type": "application/octet-stream"}
     if offset:
         headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
-    content = _blocks(uplink, bundle.path, offset) if offset < size else b""
+    content: bytes | AsyncIterator[bytes] = b""
+    if offset < size:
+        content = bundle.path.read_bytes() if is_small else _blocks(uplink, bundle.path, offset)
     response = await uplink.send("PUT", path, content=content, headers=headers, timeout=UPLOAD_TIMEOUT)
     parse(response, UploadAnswer)
 

@@ -44,6 +44,7 @@ DEFAULT_TIMEOUT = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
 FIRST_DELAY_SECONDS = 0.5
 NO_ATTEMPT = AttemptId("00000000-0000-0000-0000-000000000000")
 PASSING_STATUSES = frozenset({401, 403, 408, 425, 429, 500, 502, 503, 504, 507})
+SUPERSEDED = frozenset({Code.STALE_ATTEMPT, Code.WRONG_STATE})
 PASSING_CODES = frozenset({Code.UNKNOWN_WORKER, Code.UPLOAD_OFFSET, Code.BUSY, Code.STORAGE_FULL})
 
 
@@ -58,6 +59,11 @@ class Refused(Exception):
         super().__init__(problem.detail)
         self.problem = problem
         self.retry_after = retry_after
+
+    @property
+    def is_superseded(self) -> bool:
+        """The attempt does not count any more."""
+        return self.problem.code in SUPERSEDED
 
     def durable(self) -> int | None:
         """The log's stored length that a refusal carries."""

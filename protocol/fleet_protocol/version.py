@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 PROTOCOL = 1
@@ -12,6 +13,7 @@ DEFAULT_PORT = 8490
 DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
 
 
+@cache
 def program_version() -> str:
     """The installed distribution's version; `0+source` when run from files that were never installed."""
     try:

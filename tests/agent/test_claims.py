@@ -1,4 +1,4 @@
-"""Asking for work on a disk that is full: the folder is real, only its making durable fails."""
+"""Asking for work on a disk that is full: the folder is real, only writes into it fail."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from fleet_agent import state
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.states import ReleaseReason
 from fleet_protocol.workers import ReleaseRequest
@@ -24,10 +23,10 @@ class Disk:
         self.is_full_for = ""
         """A file name's beginning."""
         self.refused = 0
-        self._write = state._write_synced
-        monkeypatch.setattr(state, "_write_synced", self)
+        self._write = Path.write_text
+        monkeypatch.setattr(Path, "write_text", lambda path, text, **how: self.write(path, text))
 
-    def __call__(self, path: Path, text: str) -> None:
+    def write(self, path: Path, text: str) -> None:
         self._write(path, text)
         if self.is_full_for and path.name.startswith(self.is_full_for):
             self.refused += 1

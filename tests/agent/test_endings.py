@@ -71,6 +71,12 @@ def test_how_an_ending_is_reported(status: int | None, tail: str, kind: FailureK
     assert failure(status, tail) == (kind, reason)
 
 
+def test_an_end_of_which_no_result_was_safe_before_the_machine_restarted_is_the_machines_loss() -> None:
+    kind, reason = failure(0, "", rebooted=True)
+    assert kind is FailureKind.INFRASTRUCTURE
+    assert "restarted before the finished result was safe" in reason
+
+
 @pytest.mark.parametrize(
     ("tail", "disk_full"),
     [("OSError: [Errno 28] No space left on device: 'model.bin'\n", False), ("epoch 3\n", True), ("", True)],

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from backports import zstd
 
 from fleet_agent.errors import AgentError
 from fleet_agent.state import Record
@@ -135,8 +136,7 @@ async def test_after_a_restart_of_the_machine_what_ran_is_over_at_once(
     [folder] = bench.attempts()
     os.killpg(int((folder / "pid").read_text()), signal.SIGKILL)
     await until(lambda: not is_running(child))
-    record = Record.model_validate_json((folder / "attempt.json").read_bytes())
-    (folder / "attempt.json").write_text(record.model_copy(update={"boot_id": "before"}).model_dump_json())
+    lives_before_restart(folder)
     # The coordinator takes it for another, as long as it seems live; who is not known yet reports nothing.
     coordinator.problems["hello"] = [problem(409, Code.DUPLICATE_IDENTITY)] * 10
     bench.timing = dataclasses.replace(bench.timing, log_patience=0.0)
@@ -147,6 +147,40 @@ async def test_after_a_restart_of_the_machine_what_ran_is_over_at_once(
     assert isinstance(failed, FailRequest)
     assert failed.kind is FailureKind.INFRASTRUCTURE
     assert failed.reason == "the trainer is gone without an exit status: the machine restarted"
+
+
+@pytest.mark.parametrize("is_safe", [True, False])
+async def test_a_finished_result_outlives_the_machine_only_where_it_was_safe_on_its_disk(
+    bench: Bench, coordinator: Coordinator, trainer: Script, *, is_safe: bool
+) -> None:
+    bench.set(python=trainer(TRAINS))
+    coordinator.problems["upload"] = [problem(503, Code.BUSY)] * 10_000
+    coordinator.offer(job_spec())
+    async with bench.agent(dies=True):
+        await until(lambda: [path for path in bench.attempts() if (path / "result.json").exists()])
+    [folder] = bench.attempts()
+    lives_before_restart(folder)
+    if not is_safe:
+        (folder / "result.json").unlink()
+    for path in folder.glob("output/*"):
+        path.write_bytes(b"")  # as a cut of power leaves what was never synced
+    coordinator.problems.clear()
+    async with bench.agent():
+        [told] = await coordinator.told("complete" if is_safe else "fail")
+    if is_safe:
+        assert isinstance(told, CompleteRequest)
+        [bundle] = coordinator.artifacts.values()
+        assert b"weights" in zstd.decompress(bundle)
+    else:
+        assert isinstance(told, FailRequest)
+        assert (told.kind, told.exit_code) == (FailureKind.INFRASTRUCTURE, 0)
+        assert coordinator.artifacts == {}
+
+
+def lives_before_restart(folder: Path) -> None:
+    """What is in it is of an earlier life of this machine."""
+    record = Record.model_validate_json((folder / "attempt.json").read_bytes())
+    (folder / "attempt.json").write_text(record.model_copy(update={"boot_id": "before"}).model_dump_json())
 
 
 async def test_who_has_a_twin_for_good_is_refused_with_a_sentence(
