@@ -93,7 +93,7 @@ def require(program: str, work: Path, environment: Mapping[str, str]) -> None:
         raise NoProgram(f"there is no program `{program}`, neither here nor in the job's source")
     if not os.access(place, os.X_OK):
         raise NoProgram(
-            f"`{program}` is not executable, and does not begin with `#!`; name its interpreter, "
+            f"`{program}` is not executable (of a source, what begins with `#!` is); name its interpreter, "
             f'such as ["sh", "{program}"]'
         )
 

@@ -66,7 +66,7 @@ def test_its_bytes_are_fixed_for_ever(tmp_path: Path) -> None:
 def test_links_out_and_special_files_are_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     (tmp_path / "out").mkdir()
     make(tmp_path / "out" / "odd")
-    with pytest.raises(NotArchived, match="odd is a (link out|special file)"):
+    with pytest.raises(NotArchived, match=r"odd is a (link out|special file)"):
         make_bundle(tmp_path / "out", tmp_path / "bundle")
 
 
