@@ -21,21 +21,14 @@ from fleet_client.text import size
 from fleet_protocol.archive import content_blocks, content_digest, content_size
 from fleet_protocol.ids import Sha256
 from fleet_server.schema import migrate
-from tests.server.coordinator import Coordinator, FakeClock, running
+from tests.server.coordinator import OWN, Coordinator, FakeClock, running
 
-OWN = """schema_version = 1
-[datasets.watch]
-path = "rows.bin"
-[datasets.unused]
+TOML = (
+    OWN
+    + """[datasets.unused]
 path = "unused"
-[models.mine]
-command = ["python", "train.py"]
-source = "src"
-[[jobs]]
-name = "mine"
-model = "mine"
-dataset = "watch"
 """
+)
 ROWS = os.urandom(5_000_000)
 
 
@@ -53,9 +46,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "src" / "deep").mkdir(parents=True)
     (tmp_path / "src" / "train.py").write_text("print('hello')\n")
     (tmp_path / "src" / "deep" / "table.bin").write_bytes(ROWS[:2_000_000])
-    (tmp_path / "rows.bin").write_bytes(ROWS)
+    (tmp_path / "rows").write_bytes(ROWS)
     (tmp_path / "unused").write_text("unused")
-    (tmp_path / "m.toml").write_text(OWN)
+    (tmp_path / "m.toml").write_text(TOML)
     return tmp_path
 
 
@@ -103,7 +96,7 @@ async def stored(server: Coordinator, sha256: str) -> bytes:
     return (await server.http("agent").get(f"/v1/blob/{sha256}")).content
 
 
-@pytest.mark.parametrize("name", ["rows.bin", "src", "unused"])
+@pytest.mark.parametrize("name", ["rows", "src", "unused"])
 async def test_a_file_and_a_folder_arrive_as_what_names_them(server: Coordinator, folder: Path, name: str):
     path, told = folder / name, list[tuple[int, int]]()
     sha256, line = content_digest(path), Line()
@@ -127,7 +120,7 @@ async def test_an_empty_file_and_an_empty_folder(server: Coordinator, tmp_path: 
             assert len(await stored(server, sha256)) == content_size(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["rows.bin", "src"])
+@pytest.mark.parametrize("name", ["rows", "src"])
 async def test_a_broken_line_goes_on_where_it_broke(server: Coordinator, folder: Path, name: str):
     path, line = folder / name, Line(breaks_after=600_000, breaks=2)
     sha256 = content_digest(path)
@@ -153,11 +146,11 @@ async def test_a_line_that_carries_nothing_is_given_up_and_another_run_goes_on(
 
 
 async def test_a_file_that_is_not_what_its_name_says(server: Coordinator, folder: Path):
-    before = content_digest(folder / "rows.bin")
-    (folder / "rows.bin").write_bytes(ROWS[::-1])
+    before = content_digest(folder / "rows")
+    (folder / "rows").write_bytes(ROWS[::-1])
     async with client(server) as fleet:
         with pytest.raises(Unreadable, match="changed while it was pushed"):
-            await fleet.push(folder / "rows.bin", before)
+            await fleet.push(folder / "rows", before)
     assert (await server.http().head(f"/v1/blob/{before}")).status_code == 404
     assert list((server.data / "uploads").iterdir()) == []
 
@@ -209,18 +202,18 @@ async def test_only_who_may(server: Coordinator, folder: Path):
     not sys.platform.startswith("linux"), reason="only Linux has a device that is always full"
 )
 async def test_a_full_disk_is_told(server: Coordinator, folder: Path):
-    sha256 = content_digest(folder / "rows.bin")
+    sha256 = content_digest(folder / "rows")
     (server.data / "uploads" / f"{sha256}.part").symlink_to("/dev/full")
     async with client(server) as fleet:
         with pytest.raises(Unavailable, match="disk is full"):
-            await fleet.push(folder / "rows.bin", sha256)
-        await fleet.push(folder / "rows.bin", sha256)
+            await fleet.push(folder / "rows", sha256)
+        await fleet.push(folder / "rows", sha256)
 
 
 async def test_two_that_push_the_same(server: Coordinator, folder: Path):
-    sha256 = content_digest(folder / "rows.bin")
+    sha256 = content_digest(folder / "rows")
     async with client(server) as one, client(server) as two:
-        await asyncio.gather(*(fleet.push(folder / "rows.bin", sha256) for fleet in (one, two)))
+        await asyncio.gather(*(fleet.push(folder / "rows", sha256) for fleet in (one, two)))
     assert content_digest(server.data / "blobs" / sha256[:2] / sha256) == sha256
 
 
@@ -246,7 +239,7 @@ async def test_reload_pushes_what_jobs_are_made_of_and_only_that(server: Coordin
     code, out, err = await fleet(server, "reload", manifest)
     assert (code, err) == (0, ""), "and nothing is said where nobody looks on"
     assert "was applied: 1 job queued" in out
-    for name in ("rows.bin", "src"):
+    for name in ("rows", "src"):
         sha256 = content_digest(folder / name)
         assert content_digest(server.data / "blobs" / sha256[:2] / sha256) == sha256
     assert await server.count("blobs") == 2
@@ -272,9 +265,9 @@ async def test_progress_is_shown_on_a_terminal(server: Coordinator, folder: Path
             break
     out, _ = await running.communicate()
     os.close(ours)
-    assert b"rows.bin" in shown
+    assert b"rows" in shown
     assert b"src" in shown
-    assert b"rows.bin" not in out
+    assert b"rows" not in out
 
 
 async def test_a_manifest_whose_source_has_a_link(server: Coordinator, folder: Path):
@@ -289,11 +282,11 @@ async def test_prune_shows_and_then_deletes(server: Coordinator, folder: Path):
     code, out, _ = await fleet(server, "prune")
     assert (code, out) == (0, "Nothing is stored that nothing refers to.\n")
     async with client(server) as pushing:
-        await pushing.push(folder / "rows.bin", content_digest(folder / "rows.bin"))
+        await pushing.push(folder / "rows", content_digest(folder / "rows"))
     server.clock.advance(7200)
     code, out, _ = await fleet(server, "prune")
     assert code == 0
-    assert content_digest(folder / "rows.bin") in out
+    assert content_digest(folder / "rows") in out
     assert "1 thing, 4.8 MiB, would be deleted by: fleet prune --yes" in out
     assert json.loads((await fleet(server, "prune", "--json"))[1])["dry_run"] is True
     code, out, _ = await fleet(server, "prune", "--yes")

@@ -247,6 +247,20 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
+OWN = """schema_version = 1
+[datasets.watch]
+path = "rows"
+[models.mine]
+command = ["python", "train.py"]
+source = "src"
+[[jobs]]
+name = "mine"
+model = "mine"
+dataset = "watch"
+"""
+"""The manifest of a program of one's own, with its data and its source."""
+
+
 def job(name: str = "a job", **changes: Any) -> dict[str, Any]:
     """One `[[jobs]]` table."""
     return {"name": name, "model": "gbt", **changes}

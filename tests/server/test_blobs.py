@@ -18,6 +18,7 @@ from fleet_protocol.workers import ClaimAnswer
 from fleet_server.content import ContentStore, Part
 from fleet_server.errors import UploadOffset
 from tests.server.coordinator import (
+    OWN,
     Coordinator,
     FakeClock,
     Worker,
@@ -392,24 +393,17 @@ async def test_a_checkpoint_that_two_jobs_have_stays(fleet: Coordinator):
 
 # What a manifest's jobs are made of
 
-OWN = """schema_version = 1
-[datasets.watch]
-path = "rows"
-[models.mine]
-command = ["python", "train.py"]
-source = "src"
-[[jobs]]
-name = "mine"
-model = "mine"
-dataset = "watch"
-[[jobs]]
+TOML = (
+    OWN
+    + """[[jobs]]
 name = "trees"
 model = "gbt"
 """
+)
 
 
 def _body(data: bytes, source: bytes) -> dict[str, object]:
-    return {"toml": OWN, "file": "m.toml", "blobs": {"rows": digest(data), "src": digest(source)}}
+    return {"toml": TOML, "file": "m.toml", "blobs": {"rows": digest(data), "src": digest(source)}}
 
 
 async def test_a_reload_waits_for_what_nobody_could_fetch(fleet: Coordinator):
@@ -450,7 +444,7 @@ async def test_the_coordinators_own_manifest_brings_its_own_data(
     (tmp_path / "src" / "deep").mkdir(parents=True)
     (tmp_path / "src" / "deep" / "train.py").write_text("print()")
     own = tmp_path / "m.toml"
-    own.write_text(OWN)
+    own.write_text(TOML)
     async with running(data, clock, manifest=own) as fleet:
         worker = await fleet.worker(commands=True, datasets=True)
         held = await worker.take()
@@ -474,7 +468,7 @@ async def test_a_coordinator_without_room_for_its_data_serves_what_it_has(
     (tmp_path / "rows").write_bytes(b"rows")
     (tmp_path / "src").mkdir()
     own = tmp_path / "m.toml"
-    own.write_text(OWN)
+    own.write_text(TOML)
     part = data / "uploads" / f"{digest(b'rows')}.part"
     part.parent.mkdir()
     part.symlink_to("/dev/full")

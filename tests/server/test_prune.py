@@ -9,19 +9,8 @@ from uuid import uuid4
 import pytest
 
 from fleet_protocol.ids import Sha256
-from tests.server.coordinator import Coordinator, FakeClock, Worker, digest, job, manifest, refused
+from tests.server.coordinator import OWN, Coordinator, FakeClock, Worker, digest, job, manifest, refused
 
-OWN = """schema_version = 1
-[datasets.watch]
-path = "data"
-[models.mine]
-command = ["python", "train.py"]
-source = "src"
-[[jobs]]
-name = "mine"
-model = "mine"
-dataset = "watch"
-"""
 HOUR = 3700
 STRAYS = [("logs", "log"), ("logs", "rows"), ("metrics", "jsonl")]
 
@@ -44,7 +33,7 @@ async def there(fleet: Coordinator, sha256: str, kind: str = "blob") -> bool:
 
 
 async def reload(fleet: Coordinator, data: str, source: str) -> None:
-    body = {"toml": OWN, "blobs": {"data": data, "src": source}}
+    body = {"toml": OWN, "blobs": {"rows": data, "src": source}}
     assert (await fleet.post("/v1/manifest/reload", body)).status_code == 200
 
 
