@@ -11,7 +11,7 @@ import contextlib
 import json
 
 import structlog
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from fleet_agent import endings, program
 from fleet_agent.bundle import Bundle, make_bundle
@@ -33,6 +33,7 @@ from fleet_protocol.workers import CompleteRequest, FailRequest, ReleaseRequest
 
 log = structlog.get_logger()
 METRICS_BYTES = 1 << 20
+MOST_METRICS, NAME_CHARS = 200, 80  # as the wire takes them
 TRIES = 3
 
 
@@ -161,20 +162,41 @@ class Results:
 def read_metrics(folder: AttemptFolder) -> dict[str, Metric]:
     """output/metrics.json's `metrics`, in its order. What is not a metric is left out: it costs no training."""
     metrics: dict[str, Metric] = {}
-    try:
-        with folder["output/metrics.json"].open("rb") as file:
-            table = json.loads(file.read(METRICS_BYTES))["metrics"]
-        for name, row in table.items():
+    wrong: list[str] = []
+    for name, row in _rows(folder, wrong).items():
+        try:
+            if len(name) > NAME_CHARS or len(metrics) == MOST_METRICS:
+                raise ValueError(f"at most {MOST_METRICS} names of {NAME_CHARS} characters are kept")
             metrics[name] = Metric.model_validate(
                 {key: value for key, value in row.items() if value is not None}
             )
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        except ValidationError as error:
+            wrong.append(
+                f"{name[:NAME_CHARS]}: {error.errors(include_url=False, include_input=False)[0]['msg']}"
+            )
+        except (ValueError, AttributeError) as error:
+            wrong.append(f"{name[:NAME_CHARS]}: {error}")
+    if wrong:
         log.warning(
-            f"metrics.json cannot be read: {error}", action="metrics_unreadable", attempt=folder.attempt
+            f"{folder.job.name}: {len(wrong)} of metrics.json left out: {wrong[0]}",
+            action="metrics_unreadable",
+            attempt=folder.attempt,
         )
     return metrics
+
+
+def _rows(folder: AttemptFolder, wrong: list[str]) -> dict[str, dict[str, JsonValue]]:
+    try:
+        with folder["output/metrics.json"].open("rb") as file:
+            table = json.loads(file.read(METRICS_BYTES))["metrics"]
+        if isinstance(table, dict):
+            return table
+        wrong.append('"metrics" is no table')
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        wrong.append(f"{type(error).__name__}: {error}")
+    return {}
 
 
 def provenance(capability: Capability) -> dict[str, str | int | float | bool | None]:
