@@ -10,8 +10,8 @@ CLASSES = ("a", "b", "c")
 
 
 def make(actual: list[int], host: list[str], recording: list[str]) -> Windows:
-    nothing = np.zeros((len(actual), 1, 1), np.float32)
-    return Windows(nothing, np.array(actual), host, recording, np.zeros(len(actual)))
+    nothing, starts = np.zeros((1, 1), np.float32), np.zeros(len(actual), np.int64)
+    return Windows(nothing, starts, 1, np.array(actual), host, recording, np.zeros(len(actual)))
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def test_a_diverging_run_fails_and_says_what_to_change(tmp_path: Path, data: Pat
     from fleet_trainer.train import Phase
 
     class Diverging(Mlp):
-        def phases(self):
+        def phases(self, class_weights):
             return [Phase("train", 1, 0.1, lambda network, x, y, _: (network(x).sum() * float("nan"), 0))]
 
     with pytest.raises(TrainerError, match=r"the loss became nan in train epoch 1; lower hyper\.lr"):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from importlib.resources import files
+from typing import Any
 
 import pytest
 
@@ -36,14 +37,20 @@ def test_the_command_line_loads_no_numerical_library():
 def test_schema_and_trainer_refuse_the_same_values(model, key):
     schema = json.loads(json.dumps(schemas()[model]))
     rules = schema["properties"][key]
-    step = 1 if rules["type"] == "integer" else 1e-9
-    low = rules["minimum"] - step if "minimum" in rules else rules["exclusiveMinimum"]
-    high = rules["maximum"] + step if "maximum" in rules else rules["exclusiveMaximum"]
-    wrong = [low, high, "3", True, None, [1]] + ([1.0] if rules["type"] == "integer" else [])
-    for value in wrong:
+    for value in [*_outside(rules), True, None, [1]]:
         assert list(check_hyper({key: value}, schema)), value
         with pytest.raises(SpecRefused, match=f"hyper.{key}"):
             job_spec(model, hyper={key: value}).settings()
     right = {key: rules["default"]}
     assert not list(check_hyper(right, schema))
     assert job_spec(model, hyper=right).settings() == MODELS[model]()
+
+
+def _outside(rules: dict[str, Any]) -> list[object]:
+    """Values just beyond what is allowed, and of other types."""
+    if "enum" in rules:
+        return ["", "other", 1]
+    step = 1 if rules["type"] == "integer" else 1e-6
+    low = rules["minimum"] - step if "minimum" in rules else rules["exclusiveMinimum"]
+    high = rules["maximum"] + step if "maximum" in rules else rules["exclusiveMaximum"]
+    return [low, high, "3"] + ([1.0] if rules["type"] == "integer" else [])

@@ -13,7 +13,7 @@ from tests.trainer.synthetic import job_spec, spec_json
 
 REFUSED = [
     ({"hyper": {"epohcs": 3}}, "hyper.epohcs is not a setting of cnn; did you mean epochs?"),
-    ({"hyper": {"colour": 3}}, "hyper.colour is not a setting of cnn; it knows batch_size, clip_norm,"),
+    ({"hyper": {"colour": 3}}, "hyper.colour is not a setting of cnn; it knows batch_size, class_weight,"),
     ({"hyper": {"epochs": "30"}}, "hyper.epochs: input should be a valid integer, found '30'"),
     ({"hyper": {"epochs": 0}}, "hyper.epochs: input should be greater than or equal to 1, found 0"),
     ({"hyper": {"lr": -1.0}}, "hyper.lr: input should be greater than 0, found -1.0"),

@@ -41,6 +41,7 @@ def describe(spec: JobSpec, hyper: Hyper, dataset: Dataset, split: Split) -> dic
         "n_resamples": spec.n_resamples,
         "data": {
             "name": dataset.name,
+            "sha256": dataset.sha256,
             "rate_hz": dataset.rate_hz,
             "channels": list(dataset.channels),
             "vectors": [[dataset.channels[axis] for axis in axes] for axes in dataset.vectors],

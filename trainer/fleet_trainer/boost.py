@@ -29,7 +29,7 @@ class Boosted:
         self._vectors = vectors
 
     def predict(self, windows: Windows) -> NDArray[np.float32]:
-        return np.asarray(self._booster.predict(features(windows.x, self._vectors)), np.float32)
+        return np.asarray(self._booster.predict(features(windows, self._vectors)), np.float32)
 
     def save(self, folder: Path) -> None:
         (folder / "model.txt").write_text(self._booster.model_to_string(), encoding="utf-8", newline="\n")
@@ -52,7 +52,12 @@ def fit(hyper: Gbt, task: Task) -> Boosted:
             say(f"round {done}/{hyper.trees}  loss {loss:.4f}  accuracy {1 - error:.4f}")
 
     job.phase("train")
-    train = lightgbm.Dataset(features(task.train.x, vectors), task.train.y)
+    weights = hyper.class_weights(task)
+    train = lightgbm.Dataset(
+        features(task.train, vectors),
+        task.train.y,
+        weight=None if weights is None else weights[task.train.y],
+    )
     booster = lightgbm.train(
         _parameters(hyper, task),
         train,

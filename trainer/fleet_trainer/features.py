@@ -6,25 +6,45 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fleet_trainer.store import allocate
+from fleet_trainer.windows import blocks
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from fleet_trainer.windows import Windows
+
 # Upper edges of the spectral bands in cycles per sample: octaves, with everything above the last in one.
 BANDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.51)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 TINY = 1e-6
+PER_SIGNAL = 11 + len(QUANTILES) + 4 + len(BANDS)
 
 
-def features(x: NDArray[np.float32], vectors: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
-    """(windows, samples, channels) to (windows, features); each vector's length counts as a channel too."""
+def features(windows: Windows, vectors: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+    """(windows, features); each vector's length counts as a channel too. NaN where a channel is missing."""
+    signals = windows.shape[2] + len(vectors)
+    width = PER_SIGNAL * signals + windows.shape[2] * (windows.shape[2] - 1) // 2
+    table = allocate(len(windows), width)
+    for rows in blocks(windows):
+        table[rows] = _features(windows[rows], vectors)
+    return table
+
+
+def _features(x: NDArray[np.float32], vectors: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
     lengths = [np.linalg.norm(x[:, :, list(axes)], axis=2, keepdims=True) for axes in vectors]
     signals = np.concatenate([x, *lengths], axis=2).astype(np.float32)
+    missing = np.isnan(signals[:, 0])  # a channel is there for the whole window or not at all
+    signals, x = np.nan_to_num(signals), np.nan_to_num(x)
     rows = [*_shape(signals), *_spectrum(signals), _correlations(x)]
+    first, second = np.triu_indices(x.shape[2], 1)
+    holes = [*[missing] * PER_SIGNAL, missing[:, first] | missing[:, second]]
     table: NDArray[np.float32] = np.nan_to_num(
         np.concatenate([np.asarray(row, np.float32) for row in rows], axis=1)
     )
+    table[np.concatenate(holes, axis=1)] = np.nan
     return table
 
 

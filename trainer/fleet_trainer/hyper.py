@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fleet_trainer.task import Fitted, Shape, Task
     from fleet_trainer.train import Phase
-    from fleet_trainer.windows import Windows
+    from fleet_trainer.windows import Inputs, Windows
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -34,12 +34,29 @@ class Hyper(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     decimation: int = Field(2, ge=1, le=1000, description="average so many samples into one")
-    window_seconds: float = Field(4.0, gt=0, le=3600, description="length of one window")
-    stride_seconds: float = Field(2.0, gt=0, le=3600, description="from one window's start to the next")
+    window_seconds: float = Field(4.0, gt=0, le=1e6, description="length of one window")
+    stride_seconds: float = Field(2.0, gt=0, le=1e6, description="from one window's start to the next")
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="balanced: every class weighs the same in the loss, however rare it is"
+    )
     threads: int = Field(1, ge=1, le=256, description="CPU threads; part of what fixes the result's bits")
+
+    # Are windows without a label of use for training?
+    learns_unlabelled: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, task: Task) -> Fitted: ...
+
+    def class_weights(self, task: Task) -> NDArray[np.float32] | None:
+        """(classes,): what a window of each class counts for, one on average; None when all count the same."""
+        if self.class_weight == "none":
+            return None
+        import numpy as np
+
+        y = task.train.y[task.train.y >= 0]
+        counts = np.bincount(y, minlength=len(task.dataset.classes))
+        share = len(y) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return np.where(counts > 0, share, 0).astype(np.float32)
 
 
 class NetHyper(Hyper):
@@ -57,18 +74,18 @@ class NetHyper(Hyper):
     # Standardised inputs are clipped to this many deviations.
     input_limit: ClassVar[float] = float("inf")
 
-    def inputs(self, windows: Windows, vectors: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
+    def inputs(self, windows: Windows, vectors: Sequence[tuple[int, ...]]) -> Inputs:
         """What the network sees of the windows, not yet standardised: (windows, *shape.inputs)."""
-        return windows.x
+        return windows
 
     @abstractmethod
     def build(self, shape: Shape) -> nn.Module:
         """A network from standardised (batch, *shape.inputs) to (batch, shape.classes) logits."""
 
-    def phases(self) -> list[Phase]:
+    def phases(self, class_weights: NDArray[np.float32] | None) -> list[Phase]:
         from fleet_trainer.train import Phase, classification
 
-        return [Phase("train", self.epochs, self.lr, classification(self.label_smoothing))]
+        return [Phase("train", self.epochs, self.lr, classification(self.label_smoothing, class_weights))]
 
     def fit(self, task: Task) -> Fitted:
         from fleet_trainer.train import fit

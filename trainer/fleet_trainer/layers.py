@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fleet_trainer.errors import SpecRefused
+from fleet_trainer.windows import moments
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fleet_trainer.models.transformer import Transformer
     from fleet_trainer.task import Shape
+    from fleet_trainer.windows import Inputs
 
 
 class Standardise(nn.Module):
@@ -27,15 +26,16 @@ class Standardise(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, rows: NDArray[np.float32], limit: float) -> None:
+    def __init__(self, inputs: Inputs, limit: float) -> None:
         super().__init__()
-        wide = rows.astype("float64")  # sums of millions of float32 would lose digits
-        self.register_buffer("mean", torch.from_numpy(wide.mean(0)).float())
-        self.register_buffer("deviation", torch.from_numpy(wide.std(0)).float() + 1e-6)
+        mean, deviation = moments(inputs)
+        self.register_buffer("mean", torch.from_numpy(mean).float())
+        self.register_buffer("deviation", torch.from_numpy(deviation).float())
         self.limit = limit
 
     def forward(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.deviation).clamp(-self.limit, self.limit)
+        """What is missing becomes the training set's mean."""
+        return ((x - self.mean) / self.deviation).clamp(-self.limit, self.limit).nan_to_num(0.0)
 
 
 class ChannelsFirst(nn.Module):

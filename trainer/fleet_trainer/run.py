@@ -23,9 +23,10 @@ def run(job: Job, spec: JobSpec, hyper: Hyper) -> None:
     """Train, test and write the artifact into the output folder. TrainerError says what went wrong."""
     began = time.monotonic()
     job.phase("data")
-    dataset = load(job.data, spec.mode)
+    dataset = load(job.data, spec.mode, spec.dataset.sha256 if spec.dataset else None)
     parts = split(dataset, spec, derived_seed(spec.seed, "split"))
-    train, test = cut(parts.train, dataset.rate_hz, hyper), cut(parts.test, dataset.rate_hz, hyper)
+    train = cut(parts.train, dataset.rate_hz, hyper, unlabelled=hyper.learns_unlabelled)
+    test = cut(parts.test, dataset.rate_hz, hyper)
     say(
         f"{spec.model} on {dataset.name}, {spec.mode}: {len(dataset.channels)} channels,"
         f" {len(dataset.classes)} classes; {spec.split_recipe} split: {len(train.y)} windows to train on,"

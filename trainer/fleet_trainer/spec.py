@@ -13,6 +13,14 @@ from fleet_trainer.hyper import Hyper, parse, suggest
 from fleet_trainer.models import MODELS
 
 
+class DatasetRef(BaseModel):
+    """What the data in FLEET_DATA must be, where the manifest names a data set."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    sha256: str
+
+
 class JobSpec(BaseModel):
     """Unknown further keys are tolerated, so that a newer server can talk to an older trainer."""
 
@@ -27,6 +35,7 @@ class JobSpec(BaseModel):
     train_hosts: list[str]
     seed: int
     n_resamples: Annotated[int, Field(ge=1, le=1_000_000)]
+    dataset: DatasetRef | None = None
 
     def settings(self) -> Hyper:
         """The model's hyper-parameters with defaults filled in. SpecRefused names every wrong one."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from fleet_trainer.data import UNLABELLED
 from fleet_trainer.errors import DataWrong
 
 if TYPE_CHECKING:
@@ -29,7 +29,17 @@ def split(dataset: Dataset, spec: JobSpec, seed: int) -> Split:
         result = _by_sample(dataset, seed) if spec.split_recipe == "sample" else _by_time(dataset)
     if not (result.train and result.test):
         raise DataWrong(f"{dataset.name} has too few recordings for a {spec.split_recipe} split")
+    learnt, tested = _labels(result.train), _labels(result.test)
+    if len(learnt) < 2:
+        names = dataset.classes[learnt.pop()] if learnt else "no label"
+        raise DataWrong(f"what is to be trained on has {names} alone; there is nothing to tell apart")
+    if not tested:
+        raise DataWrong(f"nothing that is to be tested on has a label under a {spec.split_recipe} split")
     return result
+
+
+def _labels(recordings: list[Recording]) -> set[int]:
+    return {run.label for recording in recordings for run in recording.runs} - {UNLABELLED}
 
 
 def _by_host(dataset: Dataset, train_hosts: list[str]) -> Split:
@@ -44,14 +54,15 @@ def _by_host(dataset: Dataset, train_hosts: list[str]) -> Split:
     test = [recording for recording in dataset.recordings if recording.host not in train_hosts]
     if not train or not test:
         left = "train" if not train else "test"
+        other = "; with one host, split by sample or time" if len(known) == 1 else ""
         raise DataWrong(
-            f"train_hosts leaves no host of {dataset.name} to {left} on; it has {', '.join(sorted(known))}"
+            f"train_hosts leaves no host of {dataset.name} to {left} on; it has {', '.join(sorted(known))}{other}"
         )
     return Split(train, test, "host")
 
 
 def _by_sample(dataset: Dataset, seed: int) -> Split:
-    """Whole recordings at random, a fifth of every class for the test."""
+    """Whole recordings at random, a fifth of every class for the test; those without any label are to train on."""
     rng = np.random.default_rng(seed)
     tested: set[str] = set()
     for label in range(len(dataset.classes)):
@@ -67,6 +78,6 @@ def _by_time(dataset: Dataset) -> Split:
     for recording in dataset.recordings:
         cut = round((1 - TEST_SHARE) * len(recording.values))
         if 0 < cut < len(recording.values):
-            train.append(replace(recording, values=recording.values[:cut]))
-            test.append(replace(recording, values=recording.values[cut:], start=recording.start + cut))
+            train.append(recording.part(0, cut))
+            test.append(recording.part(cut, len(recording.values)))
     return Split(train, test, "recording")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fleet_trainer.hyper import NetHyper
     from fleet_trainer.job import Job
     from fleet_trainer.task import Task
-    from fleet_trainer.windows import Windows
+    from fleet_trainer.windows import Inputs, Windows
 
 PREDICT_BATCH = 512
 WARMUP = 0.2  # share of a phase in which the learning rate rises
@@ -58,13 +58,17 @@ class Phase(NamedTuple):
     epochs: int
     lr: float
     loss: Loss
+    unlabelled: bool = False  # are windows without a label of use?
 
 
-def classification(smoothing: float) -> Loss:
+def classification(smoothing: float, class_weights: NDArray[np.float32] | None = None) -> Loss:
+    weights = None if class_weights is None else torch.from_numpy(class_weights)
+
     def loss(model: nn.Module, x: Tensor, y: Tensor, _: torch.Generator) -> tuple[Tensor, int | None]:
         logits = model(x)
         right = int((logits.argmax(1) == y).sum())
-        return functional.cross_entropy(logits, y, label_smoothing=smoothing), right
+        weight = None if weights is None else weights.to(logits)
+        return functional.cross_entropy(logits, y, weight, label_smoothing=smoothing), right
 
     return loss
 
@@ -87,8 +91,9 @@ class FittedNetworks:
     @torch.no_grad()
     def predict(self, windows: Windows) -> NDArray[np.float32]:
         self._ensemble.eval()
-        x = torch.from_numpy(self._hyper.inputs(windows, self._vectors))
-        told = [self._ensemble(part.to(self._device)) for part in torch.split(x, PREDICT_BATCH)]
+        inputs = self._hyper.inputs(windows, self._vectors)
+        parts = (slice(begin, begin + PREDICT_BATCH) for begin in range(0, len(inputs), PREDICT_BATCH))
+        told = [self._ensemble(torch.from_numpy(inputs[part]).to(self._device)) for part in parts]
         probabilities: NDArray[np.float32] = torch.cat(told).cpu().numpy()
         return probabilities
 
@@ -103,15 +108,15 @@ def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
     torch.set_num_threads(hyper.threads)
     device = _device(task.job)
     inputs = hyper.inputs(task.train, task.dataset.vectors)
-    if len(inputs) < 2:
+    y = torch.from_numpy(task.train.y).to(device)
+    if (y >= 0).sum() < 2:
         raise DataWrong(
             "there is only one window to train on; lower hyper.window_seconds or hyper.stride_seconds"
         )
     shape = Shape(inputs.shape[1:], len(task.dataset.classes))
-    ensemble = Ensemble(Standardise(inputs.reshape(-1, inputs.shape[-1]), hyper.input_limit)).to(device)
-    x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(task.train.y).to(device)
+    ensemble = Ensemble(Standardise(inputs, hyper.input_limit)).to(device)
     try:
-        train(ensemble, x, y, hyper, task, lambda: hyper.build(shape).to(device))
+        train(ensemble, inputs, y, hyper, task, lambda: hyper.build(shape).to(device))
     except torch.OutOfMemoryError:
         raise TrainerError(f"out of memory on {device}; lower hyper.batch_size or hyper.width") from None
     return FittedNetworks(ensemble, hyper, task, device)
@@ -119,7 +124,7 @@ def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
 
 def train(  # noqa: C901, PLR0915 - read in order
     ensemble: Ensemble,
-    x: Tensor,
+    inputs: Inputs,
     y: Tensor,
     hyper: NetHyper,
     task: Task,
@@ -130,32 +135,37 @@ def train(  # noqa: C901, PLR0915 - read in order
     A checkpoint holds all that the next step depends on, so a resumed run ends in the same bits.
     """
     job = task.job
-    plan = [(member, phase) for member in range(hyper.members) for phase in hyper.phases()]
-    batch_size = min(hyper.batch_size, len(x))
-    per_epoch = len(x) // batch_size  # no partial batch: BatchNorm cannot take a single window
-    total = sum(phase.epochs for _, phase in plan) * per_epoch
+    labelled = int((y >= 0).sum())
+    batch_size = min(hyper.batch_size, labelled)
+    plan = [
+        # No partial batch: BatchNorm cannot take a single window.
+        (member, phase, (windows := len(y) if phase.unlabelled else labelled), windows // batch_size)
+        for member in range(hyper.members)
+        for phase in hyper.phases(hyper.class_weights(task))
+    ]
+    total = sum(phase.epochs * per_epoch for _, phase, _, per_epoch in plan)
     generator = torch.Generator()
     order = torch.empty(0, dtype=torch.int64)
-    identity = _identity(hyper, task, x)
+    identity = _identity(hyper, task)
     saved = _resumable(job, identity)
     first = saved["phase"] if saved else 0
     done = 0
 
-    for number, (member, phase) in enumerate(plan):
+    for number, (member, phase, windows, per_epoch) in enumerate(plan):
         if member == len(ensemble.members):
             seed = member_seed(task.spec.seed, member)
             torch.manual_seed(derived_seed(seed, "weights"))
             generator.manual_seed(derived_seed(seed, "order"))
-            model = build()
-            ensemble.members.append(model)
-            weights = sum(p.numel() for p in model.parameters())
-            say(f"{weights:,} weights on {x.device}, {hyper.threads} CPU thread(s)")
+            ensemble.members.append(build())
+            weights = sum(p.numel() for p in ensemble.members[member].parameters())
+            say(f"{weights:,} weights on {y.device}, {hyper.threads} CPU thread(s)")
         steps = phase.epochs * per_epoch
         if number < first:
             done += steps
             continue
         name = phase.name if hyper.members == 1 else f"{phase.name} {member + 1}/{hyper.members}"
         job.phase(name)
+        model = ensemble.members[member]
         optimiser = torch.optim.AdamW(model.parameters(), phase.lr, weight_decay=hyper.weight_decay)
         warmup = max(WARMUP, 2 / (steps + 1))  # torch divides by zero when a short run has no warm-up step
         schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -167,7 +177,7 @@ def train(  # noqa: C901, PLR0915 - read in order
             optimiser.load_state_dict(saved["optimiser"])
             schedule.load_state_dict(saved["schedule"])
             generator.set_state(saved["generator"])
-            _set_random_state(x.device, saved["random"])
+            _set_random_state(y.device, saved["random"])
             order, step, loss_sum, right = saved["order"], saved["step"], saved["loss_sum"], saved["right"]
             saved = None
             say(f"resumed {name} at step {done + step} of {total}")
@@ -177,10 +187,11 @@ def train(  # noqa: C901, PLR0915 - read in order
         while step < steps:
             epoch, batch = divmod(step, per_epoch)
             if batch == 0:
-                order = torch.randperm(len(x), generator=generator)
+                order = torch.randperm(windows, generator=generator)
                 loss_sum, right, epoch_began = 0.0, 0, time.monotonic()
-            rows = order[batch * batch_size : (batch + 1) * batch_size].to(x.device)
-            loss, hits = phase.loss(model, ensemble.standardise(x[rows]), y[rows], generator)
+            rows = order[batch * batch_size : (batch + 1) * batch_size]
+            x = torch.from_numpy(inputs[rows.numpy()]).to(y.device)
+            loss, hits = phase.loss(model, ensemble.standardise(x), y[rows.to(y.device)], generator)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), hyper.clip_norm)
@@ -214,7 +225,7 @@ def train(  # noqa: C901, PLR0915 - read in order
                     "schedule": schedule.state_dict(),
                     "order": order,
                     "generator": generator.get_state(),
-                    "random": _random_state(x.device),
+                    "random": _random_state(y.device),
                     "loss_sum": loss_sum,
                     "right": right,
                 }
@@ -229,15 +240,15 @@ def train(  # noqa: C901, PLR0915 - read in order
         done += steps
 
 
-def _identity(hyper: NetHyper, task: Task, x: Tensor) -> str:
-    """What a checkpoint must agree with; the data by its shape and statistics."""
+def _identity(hyper: NetHyper, task: Task) -> str:
+    """What a checkpoint must agree with."""
     parts = (
         TRAINER_VERSION,
         task.spec.model_dump_json(exclude={"n_resamples"}),
         hyper.model_dump_json(),
-        x.shape,
+        task.dataset.sha256,
     )
-    return hashlib.sha256(f"{parts} {x.double().sum().item()}".encode()).hexdigest()
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _resumable(job: Job, identity: str) -> dict[str, Any] | None:

@@ -33,7 +33,7 @@ class Mlp(NetHyper):
     def inputs(self, windows: Windows, vectors: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
         from fleet_trainer.features import features
 
-        return features(windows.x, vectors)
+        return features(windows, vectors)
 
     def build(self, shape: Shape) -> nn.Module:
         from torch import nn

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from fleet_trainer.models.transformer import Transformer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fleet_trainer.train import Phase
 
 
@@ -20,8 +23,11 @@ class TransformerSsl(Transformer):
     pretrain_lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate of those passes")
     mask_ratio: float = Field(0.5, gt=0, lt=1, description="share of the patches hidden")
 
-    def phases(self) -> list[Phase]:
+    learns_unlabelled: ClassVar[bool] = True
+
+    def phases(self, class_weights: NDArray[np.float32] | None) -> list[Phase]:
         from fleet_trainer.train import Phase, reconstruction
 
-        pretrain = Phase("pretrain", self.pretrain_epochs, self.pretrain_lr, reconstruction(self.mask_ratio))
-        return [pretrain, *super().phases()]
+        loss = reconstruction(self.mask_ratio)
+        pretrain = Phase("pretrain", self.pretrain_epochs, self.pretrain_lr, loss, unlabelled=True)
+        return [pretrain, *super().phases(class_weights)]
