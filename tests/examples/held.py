@@ -20,6 +20,6 @@ def held(job: Job, step: int, total: int) -> None:
             time.sleep(0.01)
 
 
-setattr(Job, "progress", held)  # noqa: B010
+setattr(Job, "progress", held)  # noqa: B010 - for mypy, a method is not to be assigned
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
