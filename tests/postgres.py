@@ -41,10 +41,11 @@ class Postgres:
         return url.render_as_string(hide_password=False)
 
     @contextmanager
-    def database(self, *, empty: bool = False) -> Iterator[str]:
-        """The URL of a new database: migrated, or empty."""
+    def database(self, *, empty: bool = False, copy_of: str | None = None) -> Iterator[str]:
+        """The URL of a new database: migrated, empty, or as the one with that URL, to which nobody is connected."""
         name = f"fleet_{os.getpid()}_{next(_numbers)}"
-        self._run(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else f'{TEMPLATE}_{os.getpid()}'}")
+        migrated = make_url(copy_of).database if copy_of else f"{TEMPLATE}_{os.getpid()}"
+        self._run(f"CREATE DATABASE {name} TEMPLATE {'template0' if empty else migrated}")
         try:
             yield self.url_of(name)
         finally:

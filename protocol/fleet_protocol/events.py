@@ -19,6 +19,7 @@ class Event(Answer):
     """One transition: who did what to which job or worker, and the row after it."""
 
     event: int
+    """Grows from event to event, over restarts and a restored backup too; below 2**53. No two events have the same."""
     at: Time
     kind: str
     """Past tense: queued, claimed, started, completed, failed, requeued, released, lost, cancelled, …"""
@@ -36,7 +37,7 @@ class EventPage(Answer):
 
 
 class SnapshotFrame(Answer):
-    """Everything at one moment; sent first to a reader without a cursor, or with one that is too old."""
+    """Everything at one moment; sent first to a reader without a cursor, or with one that is not of this history."""
 
     type: Literal["snapshot"] = "snapshot"
     cursor: int

@@ -118,6 +118,8 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         roster = Roster({worker.worker_id: worker for worker in await connection.run_sync(all_workers)})
         roster.leases = Leases(job for job, _ in await connection.run_sync(open_attempts))
         feed = Feed(await connection.run_sync(last_event))
+        if feed.last:
+            database.writer.leap()
         kept = await connection.run_sync(checkpoints)
     matching = MatchingLoop(database.writer, clock, roster, timedelta(seconds=settings.stale_after))
     workers = Workers(database, clock, settings, roster, matching)

@@ -64,7 +64,7 @@ class Transaction:
     events: list[EventRow] = field(default_factory=list)
 
     def next_event(self) -> int:
-        """The id for one more event. Only the one writer draws ids, so they are dense and in commit order."""
+        """The id for one more event. Only the one writer draws ids: in commit order, dense between two starts."""
         self.last_event += 1
         return self.last_event
 
@@ -91,12 +91,20 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: list[Callable[[Sequence[EventRow]], None]] = []
+        self._leapt_to = 0
         self.on_lost: Callable[[], None] = lambda: None
         """Called in the event loop when the connection is gone, and with it the right to write."""
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
+
+    def leap(self) -> None:
+        """Draw ids from the clock's microseconds on, where those are ahead; before anything is written.
+
+        Else, where an older database was put back, the ids of the history that was lost would be given to other events.
+        """
+        self._leapt_to = int(self._clock.now().timestamp() * 1_000_000)
 
     async def stop(self) -> None:
         """Finish what is queued, then end the thread."""
@@ -164,7 +172,7 @@ class Writer:
 
     def _transact(self, connection: Connection, batch: list[_Task]) -> tuple[list[Any], list[EventRow]]:
         with connection.begin():  # commits at the end, rolls back when anything raises
-            last = connection.scalar(LAST_EVENT) or 0
+            last = max(connection.scalar(LAST_EVENT) or 0, self._leapt_to)
             transaction = Transaction(connection, self._clock.now(), last)
             results = [task.operation(transaction) for task in batch]
             if transaction.events:

@@ -7,7 +7,7 @@ Refusal
 ├── NameTaken, DuplicateIdentity, ProtocolTooOld
 ├── InvalidManifest, NoManifest
 ├── DigestMismatch, UploadOffset, TooLarge, StorageFull
-├── MetricsGap, TooManySeries
+├── CursorUnknown, MetricsGap, TooManySeries
 └── LogGap, LogDiverged, LogClosed
 """
 
@@ -199,6 +199,12 @@ class StorageFull(Refusal):
     """The coordinator's disk is full; nothing was stored. Free some space, it will be tried again."""
 
     code, status = Code.STORAGE_FULL, 507
+
+
+class CursorUnknown(Refusal):
+    """This history has no such event: an older database was put back; read on from a snapshot, or with after=0."""
+
+    code, status = Code.CURSOR_UNKNOWN, 410
 
 
 class MetricsGap(Refusal):

@@ -64,6 +64,12 @@ def test_events_that_are_told_in_two_ways_are_seen():
     assert history.differing(0, []) == [1]
 
 
+def test_an_event_that_was_passed_over_is_seen_and_a_leap_of_the_ids_is_none():
+    history = History(leaps={(0, 1, 9)})
+    assert history.differing(0, [{"event": 1}, {"event": 9}]) == []
+    assert history.differing(0, [{"event": 1}, {"event": 5}, {"event": 9}]) == [5]
+
+
 def test_journals_are_counted_whatever_else_is_printed(tmp_path):
     lines = '{"action": "attempt_adopted"}\nnoise\n{"action": "refused", "code": "stale_attempt"}\n{"action": "att'
     (tmp_path / "0-agent.out").write_text(lines)

@@ -151,6 +151,8 @@ class History:
     """What viewers saw of the events, by how often an older database was put back, then by id."""
 
     seen: dict[int, dict[int, str]] = field(default_factory=dict)
+    leaps: set[tuple[int, int, int]] = field(default_factory=set)
+    """Where ids leapt, as they may when a coordinator starts: generation, the id before, the id after."""
 
     def note(self, generation: int, event: Mapping[str, object]) -> str | None:
         """A complaint where another viewer saw something else under this id."""
@@ -160,10 +162,12 @@ class History:
         return None if before == digest else f"event {number} was told in two ways"
 
     def differing(self, generation: int, events: list[dict[str, object]]) -> list[int]:
-        """Ids under which viewers saw something else than what stands in the history."""
+        """Ids under which viewers saw something else than what stands in the history, or passed over."""
         true = {int(str(event["event"])): _digest(event) for event in events}
         seen = self.seen.get(generation, {})
-        return [number for number, digest in seen.items() if true.get(number) != digest]
+        leaps = [(before, after) for when, before, after in self.leaps if when == generation]
+        passed = [number for number in true for before, after in leaps if before < number < after]
+        return passed + [number for number, digest in seen.items() if true.get(number) != digest]
 
 
 def _digest(event: Mapping[str, object]) -> str:
@@ -219,8 +223,11 @@ class EventViewer:
         events = page["events"]
         assert isinstance(events, list)
         for event in events:
-            if event["event"] != (self._cursor or 0) + 1:
-                self._complain(f"at {self._cursor} was given event {event['event']}")
+            before = self._cursor or 0
+            if event["event"] <= before:
+                self._complain(f"at {before} was given event {event['event']}")
+            if event["event"] > before + 1:
+                self._history.leaps.add((self._generation, before, event["event"]))
             self._cursor = event["event"]
             self.kinds[event["kind"]] += 1
             if complaint := self._history.note(self._generation, event):

@@ -114,9 +114,10 @@ class House:
         return self.get("/v1/jobs", limit=1000).raise_for_status().json()["jobs"]
 
     def events(self) -> list[dict[str, Any]]:
-        """The whole history; its ids have no gap and no repetition."""
+        """The whole history; its ids grow."""
         events = self.get("/v1/events", after=0, limit=1000).raise_for_status().json()["events"]
-        assert [one["event"] for one in events] == list(range(1, len(events) + 1))
+        ids = [one["event"] for one in events]
+        assert ids == sorted(set(ids))
         return events
 
     def story(self, name: str) -> list[str]:

@@ -12,7 +12,7 @@ from fleet_protocol.events import EventsFrame, LiveFrame, SnapshotFrame
 from fleet_server.database import Database
 from fleet_server.events.feed import Feed
 from fleet_server.events.live import Live, LiveState, difference
-from fleet_server.events.queries import events_after, last_event
+from fleet_server.events.queries import events_after, is_known, last_event
 from fleet_server.jobs.model import job_from
 from fleet_server.jobs.service import Jobs, views
 from fleet_server.manifest.service import Manifests
@@ -38,13 +38,15 @@ class Follower:
     _live_at: float = 0.0
 
     async def run(self, after: int | None) -> None:
-        cursor = after
-        if cursor is None or cursor > self.feed.last:  # a cursor from the future is another database's
-            cursor = await self._snapshot()
+        cursor = after if after is not None and await self._knows(after) else await self._snapshot()
         while not self.feed.closing:
             cursor = await self._catch_up(cursor)
             await self._tell_live()
             await self.feed.wait_beyond(cursor, LIVE_SECONDS)
+
+    async def _knows(self, cursor: int) -> bool:
+        async with self.database.read() as connection:
+            return await is_known(connection, cursor)
 
     async def _snapshot(self) -> int:
         async with self.database.read() as connection:

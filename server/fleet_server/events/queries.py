@@ -16,6 +16,13 @@ def last_event(connection: Connection) -> int:
     return connection.scalar(select(func.max(events.c.event))) or 0
 
 
+async def is_known(connection: AsyncConnection, cursor: int) -> bool:
+    """Whether `cursor` is of this history: its beginning, or an event that is in it."""
+    if cursor == 0:
+        return True
+    return await connection.scalar(select(events.c.event).where(events.c.event == cursor)) is not None
+
+
 async def events_after(connection: AsyncConnection, cursor: int, limit: int) -> tuple[Event, ...]:
     """The events after `cursor` in order, at most `limit`."""
     statement = select(events).where(events.c.event > cursor).order_by(events.c.event).limit(limit)

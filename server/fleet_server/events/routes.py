@@ -8,8 +8,9 @@ from fastapi import APIRouter, Query, WebSocket
 
 from fleet_protocol.events import EventPage
 from fleet_server.access.guard import Guarded, GuardedRoute
+from fleet_server.errors import CursorUnknown
 from fleet_server.events.follow import Follower
-from fleet_server.events.queries import events_after
+from fleet_server.events.queries import events_after, is_known
 from fleet_server.services import Use
 from fleet_server.sockets import until_gone
 
@@ -24,7 +25,10 @@ async def list_events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 500,
     wait: Annotated[float, Query(ge=0, le=30)] = 0,
 ) -> EventPage:
-    """Events after a cursor, waiting up to `wait` seconds for one."""
+    """Events after a cursor of this history (0 is its beginning), waiting up to `wait` seconds for one."""
+    async with use.database.read() as connection:
+        if not await is_known(connection, after):
+            raise CursorUnknown
     await use.feed.wait_beyond(after, wait)
     async with use.database.read() as connection:
         found = await events_after(connection, after, limit)
@@ -33,7 +37,7 @@ async def list_events(
 
 @router.websocket("/events", dependencies=[Guarded])
 async def follow_events(websocket: WebSocket, use: Use, after: After | None = None) -> None:
-    """Snapshot (unless `after` is given), then every event once and in order, and live frames in between."""
+    """Snapshot (unless `after` is a cursor of this history), then every event once, in order, and live frames."""
     await websocket.accept()
     follower = Follower(
         use.database, use.feed, use.live, use.jobs, use.workers, use.manifests, websocket.send_text
