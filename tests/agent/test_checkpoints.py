@@ -115,7 +115,12 @@ async def test_what_has_no_place_in_an_archive_costs_a_checkpoint_and_not_the_tr
     trained: Trained, coordinator: Coordinator
 ) -> None:
     trained.file.write_text("1")
-    (trained.folder["checkpoint"] / "last").symlink_to("step")
+    link = trained.folder["checkpoint"] / "last"
+    link.symlink_to("/etc/passwd")
     await trained.checkpoints.bring()
     assert not told(coordinator)
     assert not trained.folder["checkpoint.tar.zst"].exists()
+    link.unlink()
+    link.symlink_to(trained.file.name)  # as Lightning's last.ckpt
+    await trained.checkpoints.bring()
+    assert len(told(coordinator)) == 1
