@@ -22,8 +22,8 @@ from fleet_protocol.local import Role, find_token
 from tests.server.coordinator import job, manifest
 
 SERVE = [sys.executable, "-m", "fleet_server", "serve"]
-NO_ENGINE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-"""For what is decided before a database is opened, or far from one: a program's start is dear."""
+ONE_ENGINE = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+"""Where the engine is SQLite's own file, or plays no part: a program's start is dear."""
 
 
 def refusal(*arguments: object, status: int = 1) -> str:
@@ -37,7 +37,7 @@ def refusal(*arguments: object, status: int = 1) -> str:
     return sentence.removeprefix("fleet-server: ")
 
 
-@NO_ENGINE
+@ONE_ENGINE
 def test_a_port_in_use(data: Path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -48,7 +48,7 @@ def test_a_port_in_use(data: Path):
     )
 
 
-@NO_ENGINE
+@ONE_ENGINE
 def test_a_folder_that_others_can_read(data: Path):
     data.chmod(0o750)
     assert refusal("--data", data) == f"{data} can be read by other accounts; mend it with: chmod 700 {data}"
@@ -59,20 +59,20 @@ def test_a_folder_that_cannot_be(tmp_path: Path):
     assert refusal("--data", tmp_path / "file" / "data").endswith("give another with --data")
 
 
-@NO_ENGINE
+@ONE_ENGINE
 def test_a_database_of_a_newer_version(data: Path):
     with contextlib.closing(sqlite3.connect(data / "fleet.sqlite3")) as connection, connection:
         connection.execute("update alembic_version set version_num = '9999'")
     assert refusal("--data", data).startswith("The database is at revision 9999, which a newer fleet made.")
 
 
-@NO_ENGINE
+@ONE_ENGINE
 def test_a_file_that_is_no_database(data: Path):
     (data / "fleet.sqlite3").write_bytes(b"no database" * 1000)
     assert "cannot be used as a database" in refusal("--data", data)
 
 
-@NO_ENGINE
+@ONE_ENGINE
 def test_a_manifest_with_problems(data: Path, tmp_path: Path):
     file = tmp_path / "m.toml"
     file.write_text(manifest(job(model="gtb", priorty=1)))
@@ -86,14 +86,14 @@ def test_a_manifest_with_problems(data: Path, tmp_path: Path):
     ]
 
 
-@NO_ENGINE
+@ONE_ENGINE
 def test_an_address_that_is_not_loopback(data: Path):
     assert refusal("--data", data, "--host", "0.0.0.0") == (
         "0.0.0.0 is not a loopback address; only this machine's programs are served so far"
     )
 
 
-@NO_ENGINE
+@ONE_ENGINE
 def test_settings_that_make_no_sense(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FLEET_SERVER_MAX_LOST", "many")
     said = refusal("--data", data, "--stale-after", -1, status=2)
@@ -199,7 +199,7 @@ async def test_it_ends_at_once_whoever_waits(
         assert b"Traceback" not in await server.process.stderr.read()
 
 
-@NO_ENGINE
+@ONE_ENGINE
 async def test_a_request_that_does_not_end_is_cut_off_in_one_line(data: Path):
     async with served(data) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
@@ -225,7 +225,7 @@ def test_migrate(tmp_path: Path):
     assert re.fullmatch(r"fleet-server: the database is at revision \w+\n", ended.stdout)
 
 
-@NO_ENGINE
+@ONE_ENGINE
 @pytest.mark.parametrize("name", ["lock", "tokens"])
 def test_a_data_folder_that_is_not_one(data: Path, name: str):
     (data / "lock").mkdir() if name == "lock" else (data / "tokens").touch()
@@ -238,7 +238,7 @@ def test_a_database_url_that_is_none(tmp_path: Path, url: str):
     assert sentence.startswith("--database-url cannot be used: ")
 
 
-@NO_ENGINE
+@ONE_ENGINE
 async def test_tokens_found_by_nobody_are_no_reason_not_to_serve(data: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FLEET_STATE_DIR", "/proc/nowhere")
     command = [*SERVE, "--port", "0", "--data", str(data)]
