@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -12,8 +11,8 @@ from pathlib import Path, PurePath
 from pydantic import JsonValue
 
 from fleet_protocol.jobs import JobSpec
+from fleet_protocol.placeholders import fill, names
 
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 VARIABLES = {
     "data": "FLEET_DATA",
     "output_dir": "FLEET_OUTPUT_DIR",
@@ -44,7 +43,7 @@ def check(job: JobSpec) -> None:
     if job.program is None:
         return
     known = VARIABLES.keys() | _settings(job).keys()
-    for name in (name for word in job.program.command for name in PLACEHOLDER.findall(word)):
+    for name in (name for word in job.program.command for name in names(word)):
         if name not in known:
             raise Unusable(f"the command names {{{name}}}; this job has {', '.join(sorted(known))}")
     for pattern in job.program.outputs:
@@ -60,8 +59,7 @@ def command_of(job: JobSpec, python: str, environment: Mapping[str, str]) -> lis
         return [python, "-m", "fleet_trainer", "run"]
     settings = _settings(job)
 
-    def value(found: re.Match[str]) -> str:
-        name = found[1]
+    def value(name: str) -> str:
         if name in settings:
             return settings[name]
         if (told := environment.get(VARIABLES[name])) is None:
@@ -70,7 +68,7 @@ def command_of(job: JobSpec, python: str, environment: Mapping[str, str]) -> lis
             )
         return told
 
-    program, *arguments = (PLACEHOLDER.sub(value, word) for word in job.program.command)
+    program, *arguments = (fill(word, value) for word in job.program.command)
     return [python if program == "python" else program, *arguments]
 
 

@@ -18,7 +18,7 @@ from fleet_agent.program import (
     require,
 )
 from fleet_protocol.jobs import Program
-from fleet_protocol.manifest.checks import PLACEHOLDERS
+from fleet_protocol.placeholders import PLACEHOLDERS
 from tests.agent.coordinator import job_spec
 
 TOLD = {variable: f"<{name}>" for name, variable in VARIABLES.items()}
@@ -41,6 +41,10 @@ def test_the_built_in_trainer_is_a_module_of_the_configured_interpreter() -> Non
     [
         (("python", "train.py", "python"), ["/opt/python", "train.py", "python"]),
         (("sh", "-c", "x; y"), ["sh", "-c", "x; y"]),
+        (
+            ("train", '{{"lr": {hyper.lr}}}', "{{seed}}", "{{{hyper.on}}}"),
+            ["train", '{"lr": 0.001}', "{seed}", "{true}"],
+        ),
         (("train", "--lr={hyper.lr}", "{hyper.name}"), ["train", "--lr=0.001", "a b; {seed}"]),
         (("train", "{hyper.deep}{hyper.on}"), ["train", '{"a": [1, 2]}true']),
         (

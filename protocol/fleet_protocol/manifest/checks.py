@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 
 from fleet_protocol.hyper import (
@@ -18,6 +17,7 @@ from fleet_protocol.ids import JobId
 from fleet_protocol.jobs import JobSpec
 from fleet_protocol.manifest.document import Document
 from fleet_protocol.manifest.expand import Contents, Point, grid
+from fleet_protocol.placeholders import PLACEHOLDERS, names
 from fleet_protocol.toml_lines import KeyPath
 from fleet_protocol.wire import MAX_INTEGER
 
@@ -25,10 +25,8 @@ Problem = tuple[KeyPath, str]
 Raw = Mapping[str, object]
 SINGLE = {"$schema", "title", "description", "type", "properties", "required", "additionalProperties"}
 """Keywords of a JSON Schema under which no setting's value decides whether another's is right."""
-PLACEHOLDERS = ("data", "output_dir", "checkpoint_dir", "seed", "device", "attempt")
 MAX_JOBS = 100_000
 MAX_DEPTH = 24
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 def unreadable(raw: Raw) -> Iterator[Problem]:
@@ -137,15 +135,17 @@ def _missing_placeholders(raw: Raw, job: Raw, index: int) -> Iterator[Problem]:
     command = entry.get("command") if isinstance(entry, dict) else None
     given = {**_table(job, "hyper"), **_table(job, "matrix")}
     for word in command if isinstance(command, list) else ():
-        for name in _PLACEHOLDER.findall(word) if isinstance(word, str) else ():
+        for name in names(word) if isinstance(word, str) else ():
             kind, _, key = name.partition(".")
             if kind == "hyper" and key and key not in given:
-                yield ("jobs", index, "hyper"), f"the command of {job.get('model')} needs `{key}`"
+                near = suggestion(key, given)
+                yield ("jobs", index, "hyper"), f"the command of {job.get('model')} needs `{key}`{near}"
             elif kind != "hyper" and name not in PLACEHOLDERS:
-                known = ", ".join((*PLACEHOLDERS, "hyper.KEY"))
+                known = (*PLACEHOLDERS, *(f"hyper.{key}" for key in given))
+                near = suggestion(name, known) or f"; there are {', '.join((*PLACEHOLDERS, 'hyper.KEY'))}"
                 yield (
                     ("models", str(job.get("model")), "command"),
-                    f"unknown placeholder {{{name}}}; there are {known}",
+                    f"unknown placeholder {{{name}}}{near} (a brace of the text itself is written twice)",
                 )
 
 
