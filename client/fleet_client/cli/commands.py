@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from fleet_client.cli import curves, demo, logs, manifest, orders, placing, pruning, reading
+from fleet_client.cli import (
+    artifacts,
+    comparing,
+    curves,
+    demo,
+    logs,
+    manifest,
+    orders,
+    placing,
+    pruning,
+    reading,
+    reporting,
+)
 from fleet_client.cli.session import Url, sentences
 from fleet_protocol.version import program_version
 
@@ -25,6 +37,9 @@ app.command()(reading.show)
 app.command()(placing.explain)
 app.command()(logs.logs)
 app.command()(curves.metrics)
+app.command()(comparing.compare)
+app.command()(reporting.report)
+app.add_typer(artifacts.app, name="artifacts")
 app.command()(placing.workers)
 app.command()(orders.cancel)
 app.command()(orders.requeue)
