@@ -84,6 +84,20 @@ def watch(
     typer.echo(convert(out))
 
 
+@convert_app.command()
+def ts(
+    train: Annotated[Path, typer.Argument(help="the file to train on; its recordings get the host `train`")],
+    test: Annotated[Path | None, typer.Argument(help="the file to test on: the host `test`")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="folder to write data.parquet and dataset.json to")],
+    rate_hz: Annotated[float, typer.Option(min=1e-9, help="samples per second; the format does not say")] = 1,
+) -> None:
+    """A UCR or UEA set in the `.ts` format, with its published split."""
+    from fleet_trainer.ts import convert
+
+    typer.echo(convert(train, test, out, rate_hz))
+
+
 @app.command("schemas")
 def print_schemas() -> None:
     """JSON Schemas of all models' hyper-parameters, as one object."""
@@ -102,6 +116,9 @@ def main() -> NoReturn:
         app(prog_name="fleet-train")
     except TrainerError as error:
         _leave(str(error), error.exit_code)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _leave(f"{place}{error.strerror or error}", TrainerError.exit_code)
     except MemoryError:
         _leave(
             "out of memory; lower hyper.batch_size, or ask for more with min_ram_gib", TrainerError.exit_code

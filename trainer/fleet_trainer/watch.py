@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fleet_trainer.artifact import write_json
+from fleet_trainer.convert import write_dataset
 from fleet_trainer.data import DATA_FILE, INFO_FILE
 from fleet_trainer.errors import DataWrong
 
@@ -35,10 +35,6 @@ def convert(out: Path) -> str:
         return f"{out} already has the smartwatch set; nothing to do"
     source = _source()
     frame, classes = _frame(source)
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / f"{DATA_FILE}.tmp"
-    frame.write_parquet(partial)
-    partial.replace(out / DATA_FILE)
     info = {
         "name": "watch",
         "rate_hz": RATE_HZ,
@@ -50,9 +46,7 @@ def convert(out: Path) -> str:
         "source": f"{PACKAGE} {VERSION}, {MEMBER}; Burns et al. 2018, doi 10.1088/1361-6579/aacfd9",
         "licence": "BSD-3-Clause, Copyright (c) 2018, David M. Burns",
     }
-    partial = out / f"{INFO_FILE}.tmp"
-    write_json(partial, info, sort_keys=False)
-    partial.replace(out / INFO_FILE)  # last: its presence says that the set is complete
+    write_dataset(out, frame, info)
     return f"wrote {frame['recording'].n_unique()} recordings of {frame['host'].n_unique()} people to {out}"
 
 
