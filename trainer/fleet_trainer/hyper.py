@@ -69,6 +69,9 @@ class NetHyper(Hyper):
     label_smoothing: Fraction = Field(0.1, description="share of the target spread over all classes")
     clip_norm: float = Field(1.0, gt=0, le=1e6, description="gradients are clipped to this norm")
     dropout: Fraction = Field(0.3, description="dropout before the last layer and between layers")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="bf16: what it is good enough for is computed in it, on a device that can"
+    )
     members: int = Field(1, ge=1, le=64, description="networks trained, by other seeds, and averaged")
 
     # Standardised inputs are clipped to this many deviations.

@@ -42,13 +42,17 @@ class Job:
         self._environ = environ
         self.seed = int(environ.get("FLEET_SEED", "0"))
         self.device = environ.get("FLEET_DEVICE") or "cpu"
+        self.ranks = int(environ.get("WORLD_SIZE") or 1)
+        self.rank = int(environ.get("RANK") or 0) if self.ranks > 1 else 0
+        self.local_rank = int(environ.get("LOCAL_RANK") or 0)
         self.attempt = environ.get("FLEET_ATTEMPT", "")
         self.spec_path = self._path("FLEET_JOB_SPEC")
         self.data = self._path("FLEET_DATA")
         self.output_dir = self._path("FLEET_OUTPUT_DIR") or Path()
         self.checkpoint_dir = self._path("FLEET_CHECKPOINT_DIR")
         self.should_stop = False
-        self._events = self._path("FLEET_EVENTS")
+        # Of several ranks, only the first one reports and writes.
+        self._events = self._path("FLEET_EVENTS") if self.rank == 0 else None
         self._checkpoint_seconds = float(environ.get("FLEET_CHECKPOINT_S") or CHECKPOINT_SECONDS)
         self._saved_at = time.monotonic()
         self._progress_at = -math.inf
@@ -92,13 +96,12 @@ class Job:
 
     @property
     def checkpoint_due(self) -> bool:
-        return (
-            self.checkpoint_dir is not None and time.monotonic() - self._saved_at >= self._checkpoint_seconds
-        )
+        keeps = self.checkpoint_dir is not None and self.rank == 0
+        return keeps and time.monotonic() - self._saved_at >= self._checkpoint_seconds
 
     def save(self, state: Mapping[str, object], step: int) -> None:
         """Replace the checkpoint with `state` (tensors and plain values), whole or not at all."""
-        if self.checkpoint_dir is None:
+        if self.checkpoint_dir is None or self.rank > 0:
             return
         import torch
 
@@ -162,6 +165,7 @@ def job() -> Job:
 
 
 def say(line: str) -> None:
-    """A line of the log, out at once: an operator follows it live."""
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    """A line of the log, out at once: an operator follows it live. Of several ranks, the first one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

@@ -33,6 +33,8 @@ def run(job: Job, spec: JobSpec, hyper: Hyper) -> None:
         f" {len(test.y)} to test on"
     )
     fitted = hyper.fit(Task(job, spec, dataset, train))
+    if job.rank > 0:
+        return
 
     job.phase("test")
     probabilities = fitted.predict(test)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fleet_trainer import TRAINER_VERSION
+from fleet_trainer.devices import find_device, mixed, random_state, set_random_state, together
 from fleet_trainer.errors import DataWrong, Stopped, TrainerError
 from fleet_trainer.job import say
 from fleet_trainer.layers import PatchTransformer, Standardise
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fleet_trainer.devices import Ranks
     from fleet_trainer.hyper import NetHyper
     from fleet_trainer.job import Job
     from fleet_trainer.task import Task
@@ -65,7 +67,7 @@ def classification(smoothing: float, class_weights: NDArray[np.float32] | None =
     weights = None if class_weights is None else torch.from_numpy(class_weights)
 
     def loss(model: nn.Module, x: Tensor, y: Tensor, _: torch.Generator) -> tuple[Tensor, int | None]:
-        logits = model(x)
+        logits = model(x).float()
         right = int((logits.argmax(1) == y).sum())
         weight = None if weights is None else weights.to(logits)
         return functional.cross_entropy(logits, y, weight, label_smoothing=smoothing), right
@@ -106,7 +108,7 @@ class FittedNetworks:
 def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(hyper.threads)
-    device = _device(task.job)
+    device = find_device(task.job, hyper.precision)
     inputs = hyper.inputs(task.train, task.dataset.vectors)
     y = torch.from_numpy(task.train.y).to(device)
     if (y >= 0).sum() < 2:
@@ -116,7 +118,8 @@ def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
     shape = Shape(inputs.shape[1:], len(task.dataset.classes))
     ensemble = Ensemble(Standardise(inputs, hyper.input_limit)).to(device)
     try:
-        train(ensemble, inputs, y, hyper, task, lambda: hyper.build(shape).to(device))
+        with together(task.job, device) as ranks:
+            train(ensemble, inputs, y, hyper, task, build=lambda: hyper.build(shape).to(device), ranks=ranks)
     except torch.OutOfMemoryError:
         raise TrainerError(f"out of memory on {device}; lower hyper.batch_size or hyper.width") from None
     return FittedNetworks(ensemble, hyper, task, device)
@@ -128,7 +131,9 @@ def train(  # noqa: C901, PLR0915 - read in order
     y: Tensor,
     hyper: NetHyper,
     task: Task,
+    *,
     build: Callable[[], nn.Module],
+    ranks: Ranks,
 ) -> None:
     """Run every phase of every member; Stopped, after a checkpoint, at the step during which a stop was asked.
 
@@ -136,7 +141,8 @@ def train(  # noqa: C901, PLR0915 - read in order
     """
     job = task.job
     labelled = int((y >= 0).sum())
-    batch_size = min(hyper.batch_size, labelled)
+    share = ranks.share_of(min(hyper.batch_size, labelled))
+    batch_size = share * ranks.count
     plan = [
         # No partial batch: BatchNorm cannot take a single window.
         (member, phase, (windows := len(y) if phase.unlabelled else labelled), windows // batch_size)
@@ -171,13 +177,13 @@ def train(  # noqa: C901, PLR0915 - read in order
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, phase.lr, total_steps=steps + 1, pct_start=warmup
         )
-        step, loss_sum, right = 0, 0.0, 0
+        step, loss_sum, right = 0, 0.0, 0.0
         if saved:
             ensemble.load_state_dict(saved["ensemble"])
             optimiser.load_state_dict(saved["optimiser"])
             schedule.load_state_dict(saved["schedule"])
             generator.set_state(saved["generator"])
-            _set_random_state(y.device, saved["random"])
+            set_random_state(y.device, saved["random"])
             order, step, loss_sum, right = saved["order"], saved["step"], saved["loss_sum"], saved["right"]
             saved = None
             say(f"resumed {name} at step {done + step} of {total}")
@@ -188,18 +194,20 @@ def train(  # noqa: C901, PLR0915 - read in order
             epoch, batch = divmod(step, per_epoch)
             if batch == 0:
                 order = torch.randperm(windows, generator=generator)
-                loss_sum, right, epoch_began = 0.0, 0, time.monotonic()
-            rows = order[batch * batch_size : (batch + 1) * batch_size]
+                loss_sum, right, epoch_began = 0.0, 0.0, time.monotonic()
+            rows = ranks.share(order[batch * batch_size : (batch + 1) * batch_size])
             x = torch.from_numpy(inputs[rows.numpy()]).to(y.device)
-            loss, hits = phase.loss(model, ensemble.standardise(x), y[rows.to(y.device)], generator)
+            with mixed(y.device, hyper.precision):
+                loss, hits = phase.loss(model, ensemble.standardise(x), y[rows.to(y.device)], generator)
             optimiser.zero_grad()
             torch.autograd.backward(loss)
+            told = ranks.average(model, loss.item(), hits or 0, job.should_stop)
             nn.utils.clip_grad_norm_(model.parameters(), hyper.clip_norm)
             optimiser.step()
             schedule.step()
             step += 1
-            loss_sum += loss.item()
-            right += hits or 0
+            loss_sum += told[0]
+            right += told[1]
             job.progress(done + step, total)
 
             if batch + 1 == per_epoch:
@@ -208,13 +216,13 @@ def train(  # noqa: C901, PLR0915 - read in order
                     raise TrainerError(f"the loss became {mean} in {name} epoch {epoch + 1}; lower hyper.lr")
                 curves = {"loss": mean}
                 if hits is not None:
-                    curves["accuracy"] = right / (per_epoch * batch_size)
+                    curves["accuracy"] = right / (per_epoch * share)
                 job.log(done + step, **curves)
                 values = "  ".join(f"{key} {value:.4f}" for key, value in curves.items())
                 seconds = time.monotonic() - epoch_began
                 say(f"{name} epoch {epoch + 1}/{phase.epochs}  {values}  {seconds:.1f} s")
 
-            stop = job.should_stop
+            stop = told[2] > 0 if ranks.count > 1 else job.should_stop
             if stop or job.checkpoint_due:
                 state = {
                     "identity": identity,
@@ -225,16 +233,14 @@ def train(  # noqa: C901, PLR0915 - read in order
                     "schedule": schedule.state_dict(),
                     "order": order,
                     "generator": generator.get_state(),
-                    "random": _random_state(y.device),
+                    "random": random_state(y.device),
                     "loss_sum": loss_sum,
                     "right": right,
                 }
                 job.save(state, done + step)
             if stop:
                 after = (
-                    "resumes from there"
-                    if job.checkpoint_dir
-                    else "starts over, without FLEET_CHECKPOINT_DIR"
+                    "resumes from there" if job.checkpoint_dir else "without FLEET_CHECKPOINT_DIR starts over"
                 )
                 raise Stopped(f"stopped at step {done + step} of {total}; a restart {after}")
         done += steps
@@ -257,27 +263,3 @@ def _resumable(job: Job, identity: str) -> dict[str, Any] | None:
         say("the checkpoint belongs to another job, starting over")
         return None
     return saved
-
-
-def _device(job: Job) -> torch.device:
-    try:
-        device = torch.device(job.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainerError(f"FLEET_DEVICE is {job.device}, but torch {torch.__version__}: {reason}") from None
-    return device
-
-
-def _random_state(device: torch.device) -> dict[str, Tensor]:
-    """What dropout draws from."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type != "cpu":
-        states[device.type] = torch.get_device_module(device).get_rng_state()
-    return states
-
-
-def _set_random_state(device: torch.device, states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if device.type in states and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(states[device.type])
