@@ -125,6 +125,7 @@ class AttemptFolder:
             "train_hosts",
             "seed",
             "n_resamples",
+            "dataset",
         )
         job = self.job.model_dump(mode="json", include=set(fields))
         self["job.json"].write_text(json.dumps({"schema": 1, **{key: job[key] for key in fields}}, indent=1))

@@ -103,6 +103,7 @@ def test_the_trainer_finds_its_job_as_the_contract_says(state: StateFolder) -> N
         "train_hosts",
         "seed",
         "n_resamples",
+        "dataset",
     ]
     assert spec["train_hosts"] == ["a", "b"]
 

@@ -16,6 +16,7 @@ from fleet_trainer import cli
 from fleet_trainer.data import UNLABELLED, Run, load
 from fleet_trainer.errors import DataWrong
 from fleet_trainer.features import features
+from fleet_trainer.job import job
 from fleet_trainer.models.gbt import Gbt
 from fleet_trainer.splits import split
 from fleet_trainer.windows import cut, moments
@@ -41,7 +42,7 @@ def rewrite(folder: Path, *columns: pl.Expr) -> Path:
     return folder
 
 
-def of(recordings: list[str], column: str, value: object) -> pl.Expr:
+def of(recordings: list[str], column: str, value: str | None) -> pl.Expr:
     return pl.when(pl.col("recording").is_in(recordings)).then(value).otherwise(pl.col(column)).alias(column)
 
 
@@ -185,9 +186,9 @@ def test_a_full_disk_is_one_sentence(
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
         monkeypatch.setenv(pool, "1")
     monkeypatch.setattr("sys.argv", ["fleet-train", "run"])
-    cli.job.cache_clear()
+    job.cache_clear()
     with pytest.raises(SystemExit) as left:
         cli.main()
-    cli.job.cache_clear()
+    job.cache_clear()
     assert left.value.code == 1
     assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]

@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_published_split_is_by_host_and_a_window_may_be_a_whole_recording(tmp_path: Path, files):
-    assert "wrote 5 recordings of 2 channels" in convert(*files, tmp_path / "out", 2.0)
+    assert "wrote 5 recordings of 2 channels" in convert(files[0], files[1], tmp_path / "out", 2.0)
     dataset = load(tmp_path / "out", "realistic")
     assert (dataset.name, dataset.rate_hz, dataset.classes) == ("Taps", 2.0, ("hard", "soft"))
     parts = split(dataset, job_spec(train_hosts=["train"]), 0)
