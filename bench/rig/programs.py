@@ -115,7 +115,7 @@ def grid(jobs: int) -> str:
 @contextmanager
 def running(folder: Path, *, manifest: str, database: str | None = None) -> Iterator[Fleet]:
     """A coordinator with the manifest's jobs queued, on SQLite or the database named; all of it ends with the block."""
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     fleet = Fleet(folder)
     try:
         fleet._serve(manifest, database)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Upper edges of the spectral bands in cycles per sample: octaves, with everything above the last in one.
 BANDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.51)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+LAGS = (2, 5, 10)  # in samples: which channel leads another tells which way round a movement goes
 TINY = 1e-6
 PER_SIGNAL = 11 + len(QUANTILES) + 4 + len(BANDS)
 
@@ -26,7 +27,8 @@ PER_SIGNAL = 11 + len(QUANTILES) + 4 + len(BANDS)
 def features(windows: Windows, vectors: Sequence[tuple[int, ...]]) -> NDArray[np.float32]:
     """(windows, features); each vector's length counts as a channel too. NaN where a channel is missing."""
     signals = windows.shape[2] + len(vectors)
-    width = PER_SIGNAL * signals + windows.shape[2] * (windows.shape[2] - 1) // 2
+    channels = windows.shape[2]
+    width = PER_SIGNAL * signals + channels * (channels - 1) // 2 + len(LAGS) * channels**2
     table = allocate(len(windows), width)
     for rows in blocks(windows):
         table[rows] = _features(windows[rows], vectors)
@@ -38,9 +40,12 @@ def _features(x: NDArray[np.float32], vectors: Sequence[tuple[int, ...]]) -> NDA
     signals = np.concatenate([x, *lengths], axis=2).astype(np.float32)
     missing = np.isnan(signals[:, 0])  # a channel is there for the whole window or not at all
     signals, x = np.nan_to_num(signals), np.nan_to_num(x)
-    rows = [*_shape(signals), *_spectrum(signals), _correlations(x)]
     first, second = np.triu_indices(x.shape[2], 1)
-    holes = [*[missing] * PER_SIGNAL, missing[:, first] | missing[:, second]]
+    lagged = [_correlations(x, lag).reshape(len(x), -1) for lag in LAGS]
+    rows = [*_shape(signals), *_spectrum(signals), _correlations(x, 0)[:, first, second], *lagged]
+    either = missing[:, :, None] | missing[:, None]
+    either = either[:, : x.shape[2], : x.shape[2]]
+    holes = [*[missing] * PER_SIGNAL, either[:, first, second], *[either.reshape(len(x), -1)] * len(LAGS)]
     table: NDArray[np.float32] = np.nan_to_num(
         np.concatenate([np.asarray(row, np.float32) for row in rows], axis=1)
     )
@@ -85,12 +90,11 @@ def _spectrum(z: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     ]
 
 
-def _correlations(x: NDArray[np.float32]) -> NDArray[np.float32]:
+def _correlations(x: NDArray[np.float32], lag: int) -> NDArray[np.float32]:
+    """(windows, channels, channels): of each channel `lag` samples later, with each one."""
     centred = x - x.mean(1, keepdims=True)
-    covariance = np.einsum("nlc,nld->ncd", centred, centred) / x.shape[1]
-    deviation = np.sqrt(np.einsum("ncc->nc", covariance)) + TINY
-    first, second = np.triu_indices(x.shape[2], 1)
-    pairs: NDArray[np.float32] = (covariance / deviation[:, :, None] / deviation[:, None, :])[
-        :, first, second
-    ]
-    return pairs
+    deviation = np.sqrt((centred**2).mean(1)) + TINY
+    later, earlier = centred[:, lag:], centred[:, : max(x.shape[1] - lag, 0)]
+    covariance = np.einsum("nlc,nld->ncd", later, earlier) / x.shape[1]
+    table: NDArray[np.float32] = covariance / deviation[:, :, None] / deviation[:, None]
+    return table
