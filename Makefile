@@ -12,4 +12,4 @@ lock:
 	$(UV) pyproject.toml --extra all requirements/demo.in -o requirements/demo.txt
 	$(UV) pyproject.toml --extra all --extra report requirements/test.in -c requirements/demo.txt -o requirements/test.txt
 	$(UV) --no-deps requirements/data.in -o requirements/data.txt
-	$(subst --universal ,,$(UV)) requirements/bench.in -c requirements/test.txt -o requirements/bench.txt
+	$(subst --universal ,,$(UV)) requirements/bench.in -o requirements/bench.txt

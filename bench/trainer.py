@@ -11,7 +11,6 @@ python3 run.py bench trainer --only NAME,NAME those whose names begin so: table,
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -42,7 +41,8 @@ PUBLISHED = {
     ("time", "oracle"): Figure("temporal CRNN, Burns et al. 2018 v1", 0.996, "accuracy"),
 }
 LOOK_SECONDS = 1.0
-AEON = "aeon is not installed; `.venv/bin/pip install --no-deps --require-hashes -r requirements/bench.txt`"
+AEON = ROOT / ".venv-aeon"
+INSTALL = f"pip install --no-deps --require-hashes --target {AEON.name} -r requirements/bench.txt"
 
 
 def measure(*options: str) -> Iterator[Figure]:
@@ -143,8 +143,8 @@ def figures(folder: Path, cell: Cell, fits: list[Fit]) -> Iterator[Figure]:
 
 def reference(folder: Path | None, place: Place, name: str) -> Iterator[Figure]:
     """MiniRocket and Hydra as aeon has them: the same folds, windows and score, each fit a process of its own."""
-    if importlib.util.find_spec("aeon") is None:
-        print(AEON, file=sys.stderr)
+    if not (AEON / "aeon").is_dir():
+        print(f"aeon is not there; `{sys.executable} -m {INSTALL}` in {ROOT} brings it", file=sys.stderr)
         return
     folder = prepared(folder or place.new())
     wanted = [Cell("host", "oracle", "minirocket")] if place.quick else list(cells.references())
@@ -157,6 +157,7 @@ def reference(folder: Path | None, place: Place, name: str) -> Iterator[Figure]:
             target.mkdir(exist_ok=True)
             module = [sys.executable, "-m", "bench.rig.rocket", *cell[:3], ",".join(fit.train_hosts)]
             threads = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS"), "1")
+            threads["PYTHONPATH"] = str(AEON)  # before the environment's own numpy, for this process alone
             code, cost = run(
                 [*module, str(folder / "data"), str(target)], cwd=str(ROOT), env={**os.environ, **threads}
             )
