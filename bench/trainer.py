@@ -2,7 +2,7 @@
 
 python3 run.py bench trainer --folder DIR     all of them; the table takes hours and goes on where it was stopped
 python3 run.py bench trainer --quick          one fold of two models: whether it works
-python3 run.py bench trainer --only NAME,NAME those whose names begin so: table, reference, start, loop
+python3 run.py bench trainer --only NAME,NAME those whose names begin so: table, reference, uea, start, loop
   --jobs-at-once N     so many trainers of the table side by side
   --folder DIR         the table's coordinator, agent and results; given again, only what is missing is trained
 
@@ -23,6 +23,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import httpx
 from backports import zstd
@@ -52,6 +53,7 @@ def measure(*options: str) -> Iterator[Figure]:
     parts: Parts = {
         "table": partial(table, folder, int(given.get("--jobs-at-once", "1"))),
         "reference": partial(reference, folder),
+        "uea": archive,
         "start": starting,
         "loop": looping,
     }
@@ -165,6 +167,51 @@ def reference(folder: Path | None, place: Place, name: str) -> Iterator[Figure]:
                 raise RuntimeError(f"{fit.name} ended with {code}")
             (target / "cost.json").write_text(json.dumps(cost._asdict()))
         yield from figures(folder, cell, fits)
+
+
+def archive(place: Place, name: str) -> Iterator[Figure]:
+    """Two sets of the UEA archive that aeon brings, at their published split: each series is one window."""
+    if not (AEON / "aeon").is_dir():
+        print(f"aeon is not there; `{sys.executable} -m {INSTALL}` in {ROOT} brings it", file=sys.stderr)
+        return
+    settings = {"decimation": 1, "batch_size": 16}
+    for title, length, epochs, aim in (("BasicMotions", 100, 60, 1.0), ("JapaneseVowels", 29, 40, 0.98)):
+        folder, source = place.new_folder(), AEON / "aeon/datasets/data" / title / title
+        files = [f"{source}_{part}.ts" for part in ("TRAIN", "TEST")]
+        trainer = [sys.executable, "-m", "fleet_trainer"]
+        subprocess.run(
+            [*trainer, "convert", "ts", *files, "--out", str(folder)], stdout=sys.stderr, check=True
+        )
+        hyper = {
+            **settings,
+            "window_seconds": float(length),
+            "stride_seconds": float(length),
+            "epochs": epochs,
+        }
+        seconds, metrics = _by_hand(folder, {"model": "cnn", "hyper": hyper, "train_hosts": ["train"]})
+        against = Figure("aim", aim, "accuracy")
+        yield Figure(f"uea_{title}_cnn", metrics["metrics"]["accuracy"]["value"], "accuracy", against)
+        yield Figure(f"uea_{title}_cnn_cpu_s", seconds, "CPU s")
+
+
+def _by_hand(folder: Path, given: dict[str, object]) -> tuple[float, Any]:
+    """One training without a coordinator: what it cost, and its metrics."""
+    spec = {
+        "schema": 1,
+        "job_id": "0" * 16,
+        "mode": "oracle",
+        "split_recipe": "host",
+        "seed": 0,
+        "n_resamples": 1000,
+    }
+    (folder / "job.json").write_text(json.dumps(spec | given))
+    told = ["--spec", str(folder / "job.json"), "--data", str(folder), "--out", str(folder / "out")]
+    command = [sys.executable, "-m", "fleet_trainer", "run", *told]
+    with (folder / "log").open("wb") as log:
+        code, cost = run(command, stdout=log)
+    if code:
+        raise RuntimeError(f"{command} ended with {code}")
+    return cost.cpu_seconds, json.loads((folder / "out/metrics.json").read_text())
 
 
 def starting(place: Place, name: str) -> Iterator[Figure]:

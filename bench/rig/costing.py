@@ -20,7 +20,7 @@ class Cost(NamedTuple):
     peak_rss_mib: float
 
 
-def run(command: list[str], **options: str | dict[str, str]) -> tuple[int, Cost]:
+def run(command: list[str], **options: object) -> tuple[int, Cost]:
     """The exit code and the cost of a command."""
     process = subprocess.Popen(command, **options)  # type: ignore[call-overload]
     _, status, usage = os.wait4(process.pid, 0)
