@@ -78,10 +78,14 @@ async def _live(fleet: Fleet, seed: int, faults: list[Fault], jobs: int, report:
         report.figures["seconds to settle"] = round(await _settled(fleet, report))
         for task in (*keeping, *viewing):
             task.cancel()
+    for viewer in events:
+        await viewer.catch_up()
     evidence = await verdict.gather(fleet)
     report.broken += await verdict.verdict(fleet, evidence, jobs)
-    if differing := history.differing(fleet.generation, evidence.events):
-        report.broken.append(f"viewers were told other events than stand in the history: {differing[:20]}")
+    report.broken += history.complaints(fleet.generation, evidence.events)
+    report.broken += [
+        f"a viewer has other rows: {wrong}" for viewer in events if (wrong := viewer.others(evidence.jobs))
+    ]
     for told in evidence.histories.values():
         report.sometimes += sometimes.from_history(told)
     report.sometimes["checkpoint taken up"] += len(list(fleet.control.glob("*.resumed")))
@@ -144,7 +148,7 @@ def _count(
             "points of curves": evidence.points,
             "bytes of logs acknowledged over websockets": acknowledged,
             "bytes that viewers of logs checked": sum(viewer.bytes for viewer in logs),
-            "events that viewers checked": sum(map(len, history.seen.values())),
+            "events that viewers checked": len(history.seen),
             **{f"programs that ended by themselves with {code}": count for code, count in ends.items()},
             **{
                 f"jobs {status}": n

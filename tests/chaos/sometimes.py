@@ -45,6 +45,7 @@ HISTORY = (
     "supervisor lost",
     "accepted late",
     "restored database",
+    "cursor of a lost history",
     "viewer stalled",
     "viewer resumed by cursor",
 )
@@ -62,7 +63,7 @@ COMMON = (
 )
 """What three minutes have to reach."""
 BY_ROOT = ("disk full at the coordinator", "disk full at an agent")
-BY_SQLITE = ("restored database", "unknown heartbeat", "unknown verdict")
+BY_SQLITE = ("restored database", "cursor of a lost history", "unknown heartbeat", "unknown verdict")
 
 
 def everything(*, root: bool, sqlite: bool) -> list[str]:

@@ -57,17 +57,30 @@ def test_a_schedule_is_its_seeds_and_has_every_fault():
 def test_events_that_are_told_in_two_ways_are_seen():
     history = History()
     assert history.note(0, {"event": 1, "kind": "queued"}) is None
-    assert history.note(0, {"event": 1, "kind": "queued"}) is None
-    assert history.note(1, {"event": 1, "kind": "claimed"}) is None
-    assert history.note(0, {"event": 1, "kind": "claimed"})
-    assert history.differing(0, [{"event": 1, "kind": "queued"}]) == []
-    assert history.differing(0, []) == [1]
+    assert history.note(1, {"event": 1, "kind": "queued"}) is None
+    assert history.note(1, {"event": 1, "kind": "claimed"})
+    assert [*history.complaints(1, [{"event": 1, "kind": "queued"}])] == []
+    assert [*history.complaints(1, [{"event": 1, "kind": "claimed"}])] == ["events were told otherwise: [1]"]
+    assert [*history.complaints(1, [])] == ["events were told and are none: [1]"]
+    assert [*history.complaints(2, [])] == []  # the older database does not know it
 
 
-def test_an_event_that_was_passed_over_is_seen_and_a_leap_of_the_ids_is_none():
-    history = History(leaps={(0, 1, 9)})
-    assert history.differing(0, [{"event": 1}, {"event": 9}]) == []
-    assert history.differing(0, [{"event": 1}, {"event": 5}, {"event": 9}]) == [5]
+ONE_AND_NINE = [{"event": 1}, {"event": 9}]
+
+
+@pytest.mark.parametrize(
+    ("history", "events", "complaint"),
+    [
+        (History(leaps={(1, 1, 9)}), ONE_AND_NINE, []),
+        (History(leaps={(1, 1, 9)}), [*ONE_AND_NINE, {"event": 5}], ["events were passed over: [5]"]),
+        (History(leaps={(1, 3, 9)}), ONE_AND_NINE, ["events were gone on from and are none: [3]"]),
+        (History(leaps={(0, 3, 9)}), ONE_AND_NINE, []),
+        (History(unknown={(1, 3)}), ONE_AND_NINE, []),
+        (History(unknown={(1, 9)}), ONE_AND_NINE, ["events were called unknown: [9]"]),
+    ],
+)
+def test_cursors_are_held_against_the_last_history(history, events, complaint):
+    assert [*history.complaints(1, events)] == complaint
 
 
 def test_journals_are_counted_whatever_else_is_printed(tmp_path):

@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import json
 import random
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 from pydantic import TypeAdapter
@@ -18,7 +19,7 @@ from websockets.exceptions import WebSocketException
 from tests.chaos.fleet import Fleet
 from tests.chaos.trainer import mistake
 
-Word = dict[str, object]
+Word = dict[str, Any]
 to_word: TypeAdapter[Word] = TypeAdapter(Word)
 AWAY = (OSError, WebSocketException, httpx.HTTPError, TimeoutError)
 
@@ -148,57 +149,94 @@ class LogViewer:
 
 @dataclass
 class History:
-    """What viewers saw of the events, by how often an older database was put back, then by id."""
+    """What all viewers saw of the events. No id is given twice, however often an older database is put back."""
 
-    seen: dict[int, dict[int, str]] = field(default_factory=dict)
+    seen: dict[int, str] = field(default_factory=dict)
+    """What each event was."""
+    last_seen: dict[int, int] = field(default_factory=dict)
+    """In which generation it was told last: how often an older database had been put back by then."""
     leaps: set[tuple[int, int, int]] = field(default_factory=set)
-    """Where ids leapt, as they may when a coordinator starts: generation, the id before, the id after."""
+    """Where somebody went on, and not with the next id: generation, the id before, the id after."""
+    unknown: set[tuple[int, int]] = field(default_factory=set)
+    """Cursors that were said not to be of the history: generation, cursor."""
 
-    def note(self, generation: int, event: Mapping[str, object]) -> str | None:
+    def note(self, generation: int, event: Word) -> str | None:
         """A complaint where another viewer saw something else under this id."""
-        number = int(str(event["event"]))
-        digest = _digest(event)
-        before = self.seen.setdefault(generation, {}).setdefault(number, digest)
-        return None if before == digest else f"event {number} was told in two ways"
+        number, digest = event["event"], _digest(event)
+        self.last_seen[number] = max(generation, self.last_seen.get(number, 0))
+        return (
+            None if self.seen.setdefault(number, digest) == digest else f"event {number} was told in two ways"
+        )
 
-    def differing(self, generation: int, events: list[dict[str, object]]) -> list[int]:
-        """Ids under which viewers saw something else than what stands in the history, or passed over."""
-        true = {int(str(event["event"])): _digest(event) for event in events}
-        seen = self.seen.get(generation, {})
+    def complaints(self, generation: int, events: list[Word]) -> Iterator[str]:
+        """Where viewers were told something else than the history of the last generation, which is given."""
+        true = {event["event"]: _digest(event) for event in events}
+        changed = [number for number in self.seen.keys() & true.keys() if self.seen[number] != true[number]]
+        missing = [n for n, last in self.last_seen.items() if last == generation and n not in true]
         leaps = [(before, after) for when, before, after in self.leaps if when == generation]
-        passed = [number for number in true for before, after in leaps if before < number < after]
-        return passed + [number for number, digest in seen.items() if true.get(number) != digest]
+        found = {
+            "were told otherwise": changed,
+            "were told and are none": missing,
+            "were passed over": [n for n in true for before, after in leaps if before < n < after],
+            "were gone on from and are none": [
+                before for before, _ in leaps if before and before not in true
+            ],
+            "were called unknown": [n for when, n in self.unknown if when == generation and n in true],
+        }
+        yield from (f"events {what}: {sorted(numbers)[:20]}" for what, numbers in found.items() if numbers)
 
 
-def _digest(event: Mapping[str, object]) -> str:
+def _digest(event: Word) -> str:
     return hashlib.sha256(json.dumps(event, sort_keys=True).encode()).hexdigest()
 
 
 class EventViewer:
-    """Follows the history by cursor over many connections; each id has to come once, in order."""
+    """Follows the history by cursor over many connections, as a dashboard does; each id has to come once, in order.
+
+    Nobody tells it when an older database is put back: the coordinator has to.
+    """
 
     def __init__(self, fleet: Fleet, luck: random.Random, history: History) -> None:
         self._fleet = fleet
         self._luck = luck
         self._history = history
         self._cursor: int | None = None
+        self._gained = 0
+        """The generation in which the cursor was told."""
         self._generation = 0
-        self.kinds: Counter[str] = Counter()
+        """The one when the connection was opened: what it tells may be of a later one, never of an earlier."""
+        self.rows: dict[str, Word] = {}
+        """Each job as it was told last."""
 
     async def run(self) -> None:
         while True:
-            if self._generation != self._fleet.generation:  # whoever restores tells people to look anew
-                self._generation, self._cursor = self._fleet.generation, None
             try:
                 async with asyncio.timeout(self._luck.uniform(0.2, 8)):
-                    await self._follow()
+                    await self._look()
             except AWAY:
                 await asyncio.sleep(self._luck.uniform(0.05, 0.5))
 
-    async def _follow(self) -> None:
+    async def _look(self) -> None:
         if self._cursor is not None and self._luck.random() < 0.3:
             await self._poll()
             return
+        async for _ in self._frames():
+            pass
+
+    async def catch_up(self) -> None:
+        """To where the coordinator is now: it tells what is live once everything else is told."""
+        async with aclosing(self._frames()) as frames:
+            async for kind in frames:
+                if kind == "live":
+                    return
+
+    def others(self, jobs: Mapping[str, Word]) -> list[str]:
+        """Jobs that it sees otherwise than they are."""
+        return sorted(job for job in jobs.keys() | self.rows.keys() if jobs.get(job) != self.rows.get(job))
+
+    async def _frames(self) -> AsyncGenerator[str, None]:
+        """The kind of each frame, taken."""
+        self._generation = self._fleet.generation
         after = "" if self._cursor is None else f"?after={self._cursor}"
         url = self._fleet.url.replace("http", "ws", 1) + f"/v1/events{after}"
         headers = self._fleet.authorization("viewer")
@@ -207,32 +245,52 @@ class EventViewer:
         ) as socket:
             async for message in socket:
                 frame = to_word.validate_json(message)
-                if frame["type"] == "snapshot":
-                    if self._cursor is not None:
-                        self._complain(f"with cursor {self._cursor} was given a snapshot")
-                    self._cursor = int(str(frame["cursor"]))
-                elif frame["type"] == "events":
-                    self._take(frame)
+                match kind := frame["type"]:
+                    case "snapshot":
+                        self._begin(frame)
+                    case "events":
+                        self._take(frame)
+                yield kind
 
     async def _poll(self) -> None:
+        self._generation = self._fleet.generation
         async with self._fleet.client("viewer") as http:
-            query = {"after": self._cursor or 0, "wait": 1}
-            self._take((await http.get("/v1/events", params=query)).raise_for_status().json())
+            answer = await http.get("/v1/events", params={"after": self._cursor or 0, "wait": 1})
+            if answer.status_code == httpx.codes.GONE:
+                self._forget()
+            else:
+                self._take(answer.raise_for_status().json())
+
+    def _begin(self, snapshot: Word) -> None:
+        if self._cursor is not None:
+            self._forget()
+        self._go_on(snapshot["cursor"])
+        self.rows = {job["job_id"]: job for job in snapshot["jobs"]}
+
+    def _forget(self) -> None:
+        """Only where an older database was put back since the cursor was told may it be unknown."""
+        assert self._cursor is not None
+        if self._fleet.generation == self._gained:
+            self._complain(f"was told that {self._cursor} is unknown")
+        self._history.unknown.add((self._generation, self._cursor))
+        self._fleet.sometimes["cursor of a lost history"] += 1
+        self._cursor = None
 
     def _take(self, page: Word) -> None:
-        events = page["events"]
-        assert isinstance(events, list)
-        for event in events:
-            before = self._cursor or 0
-            if event["event"] <= before:
-                self._complain(f"at {before} was given event {event['event']}")
-            if event["event"] > before + 1:
-                self._history.leaps.add((self._generation, before, event["event"]))
-            self._cursor = event["event"]
-            self.kinds[event["kind"]] += 1
+        for event in page["events"]:
+            before, number = self._cursor or 0, event["event"]
+            if number <= before:
+                self._complain(f"at {before} was given event {number}")
+            if number > before + 1:
+                self._history.leaps.add((self._generation, before, number))
+            self._go_on(number)
             if complaint := self._history.note(self._generation, event):
                 self._complain(complaint)
+            if event["job"]:
+                self.rows[event["job"]["job_id"]] = event["job"]
+
+    def _go_on(self, cursor: int) -> None:
+        self._cursor, self._gained = cursor, self._generation
 
     def _complain(self, what: str) -> None:
-        if self._generation == self._fleet.generation:  # or it heard the first words after a restore
-            self._fleet.broken.append(f"a viewer of events {what}")
+        self._fleet.broken.append(f"a viewer of events {what}")
