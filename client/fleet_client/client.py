@@ -29,7 +29,7 @@ from fleet_protocol.jobs import (
     RequeueRequest,
 )
 from fleet_protocol.local import Role
-from fleet_protocol.logs import HOLES_HEADER, LogEnd, LogHole, LogStart, to_viewer
+from fleet_protocol.logs import HOLES_HEADER, LogEnd, LogHole, LogStart, LogTime, to_viewer
 from fleet_protocol.metrics import MAX_READ_POINTS, JobMetrics
 from fleet_protocol.plan import CurrentManifest, Plan, ReloadRequest
 from fleet_protocol.prune import PruneAnswer, PruneRequest
@@ -238,14 +238,16 @@ class FleetClient(Connection):
         tail: int | None = None,
         since: str | None = None,
         attempt: str | None = None,
-    ) -> AsyncGenerator[LogStart | bytes | LogHole | LogEnd]:
+        times: bool = False,
+    ) -> AsyncGenerator[LogStart | bytes | LogHole | LogTime | LogEnd]:
         """`LogStart`, then the log's bytes as they come, then `LogEnd` once the attempt is over.
 
         From byte `offset`, from the last `tail` lines, or from what came `since` (a number of seconds ago, or a time
-        as RFC 3339), else from the beginning. A `LogHole` stands for bytes that are missing. Without a `LogEnd` the
+        as RFC 3339), else from the beginning. A `LogHole` stands for bytes that are missing;
+        with `times` a `LogTime` says when what follows came. Without a `LogEnd` the
         coordinator went away: go on from the start's offset plus what was received and missed.
         """
-        query = urlencode(given(offset=offset, tail=tail, since=since, attempt=attempt))
+        query = urlencode(given(offset=offset, tail=tail, since=since, attempt=attempt, times=times or None))
         path = path_of(await self._plain(ref), "/log") + (f"?{query}" if query else "")
         async for message in messages(self.target, path):
             yield message if isinstance(message, bytes) else adapted(to_viewer, message, self.target.url)

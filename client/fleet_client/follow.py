@@ -10,7 +10,7 @@ from typing import Literal
 
 from fleet_client.client import FleetClient, LogChunk
 from fleet_client.errors import Unavailable, Unreachable
-from fleet_protocol.logs import LogEnd, LogHole, LogStart
+from fleet_protocol.logs import LogEnd, LogHole, LogStart, LogTime
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
@@ -87,6 +87,8 @@ async def follow(
                     if isinstance(message, LogHole):
                         offset = message.offset + message.length
                         yield message
+                        continue
+                    if isinstance(message, LogTime):
                         continue
                     yield Piece(attempt or "", offset or 0, message)
                     offset = (offset or 0) + len(message)

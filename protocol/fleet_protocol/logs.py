@@ -8,6 +8,7 @@ bytes as binary messages, `LogHole` in the place of what was never brought, then
 from __future__ import annotations
 
 import struct
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -148,6 +149,13 @@ class LogHole(Answer):
     """The agent could not keep them, or the coordinator has let them go."""
 
 
+class LogTime(Answer):
+    """What follows came to the coordinator at `at`, to the second; told to viewers that ask for times."""
+
+    type: Literal["time"] = "time"
+    at: datetime
+
+
 class LogEnd(Answer):
     """The attempt is over and every byte of its log was sent."""
 
@@ -157,6 +165,6 @@ class LogEnd(Answer):
     status: AttemptStatus
 
 
-to_viewer: TypeAdapter[LogStart | LogHole | LogEnd] = TypeAdapter(
-    Annotated[LogStart | LogHole | LogEnd, Field(discriminator="type")]
+to_viewer: TypeAdapter[LogStart | LogHole | LogTime | LogEnd] = TypeAdapter(
+    Annotated[LogStart | LogHole | LogTime | LogEnd, Field(discriminator="type")]
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from fleet_client.client import LogChunk
 from fleet_client.errors import Conflict, FleetError, NotFound
 from fleet_protocol.capability import Capability, Gpu
 from fleet_protocol.errors import Code, Problem
@@ -27,7 +28,7 @@ from fleet_protocol.jobs import (
     Refusal,
     WorkerFit,
 )
-from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.logs import LogEnd, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_protocol.workers import WorkerView
@@ -143,6 +144,8 @@ class Recorded:
     logs: dict[str, asyncio.Queue[Chunk]] = field(default_factory=dict)
     written: dict[str, bytes] = field(default_factory=dict)
     """What a log holds from the beginning on, as history."""
+    earlier: dict[str, bytes] = field(default_factory=dict)
+    """Logs of earlier attempts, by the attempt."""
     curves: dict[str, JobMetrics] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     url: str = "http://127.0.0.1:8490"
@@ -172,14 +175,28 @@ class Recorded:
             yield move
 
     async def follow_log(
-        self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
-    ) -> AsyncIterator[LogStart | bytes | LogEnd]:
+        self,
+        ref: str,
+        *,
+        offset: int | None = None,
+        tail: int | None = None,
+        attempt: str | None = None,
+        times: bool = False,
+    ) -> AsyncIterator[LogStart | LogTime | bytes | LogEnd]:
         self.asked.append(f"log of {ref} from {offset}")
+        if attempt in self.earlier:
+            of = AttemptId(str(attempt))
+            yield LogStart(attempt=of, offset=0)
+            yield self.earlier[of]
+            yield LogEnd(attempt=of, length=len(self.earlier[of]), status=AttemptStatus.FAILED)
+            return
         if ref not in self.logs and ref not in self.written:
             raise NotFound(refusal(Code.UNKNOWN_ATTEMPT, 404, "It has no attempt yet."))
         of = AttemptId(attempt or self.jobs[ref].attempt or uuid(7))
         whole = self.written.get(ref, b"")
         yield LogStart(attempt=of, offset=offset or 0)
+        if times:
+            yield LogTime(at=before(60))
         if whole[offset or 0 :]:
             yield whole[offset or 0 :]
         queue = self.logs.setdefault(ref, asyncio.Queue())
@@ -189,6 +206,11 @@ class Recorded:
             self.written[ref] = self.written.get(ref, b"") + chunk
             yield chunk
         yield LogEnd(attempt=of, length=len(self.written[ref]), status=AttemptStatus.COMPLETED)
+
+    async def read_log(self, ref: str, *, offset: int | None = None, attempt: str | None = None) -> LogChunk:
+        self.asked.append(f"bytes of {ref} from {offset}")
+        whole, start = self.written[ref], offset or 0
+        return LogChunk(attempt or "", start, whole[start : start + 100], len(whole), open=False)
 
     async def job(self, ref: str) -> JobDetail:
         self.asked.append(f"job {ref}")

@@ -10,7 +10,7 @@ import pytest
 from fleet_client.errors import NotFound, Unreachable
 from fleet_protocol.errors import Code
 from fleet_protocol.jobs import Explanation, JobDetail
-from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.logs import LogEnd, LogStart, LogTime
 from fleet_tui.inspector import Inspector
 from fleet_tui.store import JobRow
 from tests.tui.recorded import Recorded, attempt_of, job, refusal
@@ -37,10 +37,16 @@ class Slow(Recorded):
         return await super().job(ref)
 
     async def follow_log(
-        self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
-    ) -> AsyncIterator[LogStart | bytes | LogEnd]:
+        self,
+        ref: str,
+        *,
+        offset: int | None = None,
+        tail: int | None = None,
+        attempt: str | None = None,
+        times: bool = False,
+    ) -> AsyncIterator[LogStart | LogTime | bytes | LogEnd]:
         await self.held()
-        async for item in super().follow_log(ref, offset=offset, tail=tail, attempt=attempt):
+        async for item in super().follow_log(ref, offset=offset, tail=tail, attempt=attempt, times=times):
             yield item
 
 

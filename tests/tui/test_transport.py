@@ -7,7 +7,7 @@ import pytest
 from fleet_client.errors import NotAuthenticated, NotFound, Unavailable, Unreachable
 from fleet_protocol.errors import Code
 from fleet_protocol.events import EventsFrame, SnapshotFrame
-from fleet_protocol.logs import LogEnd, LogStart
+from fleet_protocol.logs import LogEnd, LogStart, LogTime
 from fleet_tui.store import Store
 from fleet_tui.transport import Waiting, follow_events, follow_log
 from tests.tui.recorded import NOW, Recorded, events, job, refusal, snapshot
@@ -82,7 +82,13 @@ async def test_a_log_goes_on_at_the_byte_where_the_link_broke() -> None:
     items = [item async for item in follow_log(told, row.job_id, sleep=Naps())]
 
     assert b"".join(item for item in items if isinstance(item, bytes)) == b"history\nlive 1\nlive 2\n"
-    assert [type(item) for item in items if not isinstance(item, bytes)] == [LogStart, Waiting, LogEnd]
+    assert [type(item) for item in items if not isinstance(item, bytes)] == [
+        LogStart,
+        LogTime,
+        Waiting,
+        LogTime,
+        LogEnd,
+    ]
     assert told.asked == [f"log of {row.job_id} from None", f"log of {row.job_id} from 15"]
 
 

@@ -13,16 +13,18 @@ from textual.app import App
 from textual.binding import Binding
 from textual.timer import Timer
 
-from fleet_client.errors import NotAuthenticated, NotPermitted
+from fleet_client.errors import FleetError, NotAuthenticated, NotPermitted
 from fleet_tui.actions import Order, carry_out
 from fleet_tui.board import Board
 from fleet_tui.facts import Link
 from fleet_tui.inspector import Inspector, Need
 from fleet_tui.listings import Clock
 from fleet_tui.palette import THEME
+from fleet_tui.saving import free_path, write_lines, write_pieces
 from fleet_tui.store import Frame, Store
-from fleet_tui.transport import Access, Coordinator, Waiting, follow_events
+from fleet_tui.transport import Access, Coordinator, Waiting, follow_events, whole_log
 from fleet_tui.widgets.dialogs import Confirm
+from fleet_tui.widgets.pager import Pager
 
 FLUSH_SECONDS = 0.1
 """What arrives within it is drawn at once."""
@@ -139,6 +141,36 @@ class FleetTui(App[None], inherit_bindings=False):
         self._text_due = False
         dropped, self._dropped = self._dropped, 0
         self.board.text_grew(dropped)
+
+    @on(Pager.Turned)
+    def _on_attempt_turned(self, event: Pager.Turned) -> None:
+        if refusal := self.inspector.turn_to_attempt(event.step):
+            self.board.say(refusal, ok=False)
+        else:
+            self._needs.add("log")
+            self._ask()
+            self.board.draw_detail()
+
+    @on(Pager.Saved)
+    def _on_saved(self, event: Pager.Saved) -> None:
+        self.run_worker(self._save(event.whole), group="save", exclusive=True)
+
+    async def _save(self, whole: bool) -> None:
+        row, coordinator = self.board.selected, self._coordinator
+        if row is None or coordinator is None:
+            return
+        chosen = self.inspector.chosen
+        path = free_path(row.job.name, chosen.number if chosen else row.job.attempts)
+        try:
+            if whole:
+                stream = whole_log(coordinator, row.job.job_id, chosen.attempt if chosen else None)
+                size = await write_pieces(path, stream)
+            else:
+                size = write_lines(path, self.board.shown_text)
+        except (OSError, FleetError) as error:
+            self.board.say(f"{path} was not saved: {error}", ok=False)
+        else:
+            self.board.say(f"saved {size:,} bytes as {path}")
 
     @on(Board.Ordered)
     def _on_ordered(self, event: Board.Ordered) -> None:

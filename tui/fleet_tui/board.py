@@ -25,13 +25,18 @@ from fleet_tui.transport import Access
 from fleet_tui.widgets.detail import Detail
 from fleet_tui.widgets.dialogs import Help
 from fleet_tui.widgets.line import Lines
-from fleet_tui.widgets.pager import Pager
+from fleet_tui.widgets.pager import Pager, Typed
 from fleet_tui.widgets.rows import Rows
 
 View = Literal["jobs", "failures", "workers"]
 VIEWS: tuple[View, ...] = ("jobs", "failures", "workers")
 RESULT_SECONDS = 15.0
 PLACEHOLDER = "name  state:failed  err~memory  age>2h  -model:gbt"
+QUESTIONS: dict[Typed, str] = {
+    "search": "search the text, as a regular expression; n and N go on",
+    "keep": "only lines with this, and what is around them; ! in front: only lines without",
+    "time": "go to 14:03, 2026-05-04 14:03 or 10m (ago)",
+}
 TYPING_HINTS: Line = [("⏎", "accent"), (" keep the filter   ", "dim"), ("Esc", "accent"), (" drop it", "dim")]
 
 
@@ -89,6 +94,8 @@ class Board(Screen[None], inherit_bindings=False):
         self._keep: Test = listings.EVERYTHING
         self._sort, self._descending = "status", False
         self._result_timer: Timer | None = None
+        self._typing: Typed | None = None
+        """What the field is for: a question of the text's; None is the list's filter."""
         # Held rather than looked up: what arrives while the screen goes away draws into nothing, without harm.
         self._header, self._tabs, self._result, self._hints = (
             Lines(id=name) for name in ("header", "tabs", "result", "hints")
@@ -215,13 +222,20 @@ class Board(Screen[None], inherit_bindings=False):
                     facts.curves_text(curves, width) if curves else self._inspector.trouble, "curves"
                 )
             else:
-                detail.show_text(self._inspector.log, "log", self._inspector.log_state)
+                label = facts.log_label(self._inspector.chosen)
+                detail.show_text(self._inspector.log, label, self._inspector.log_state)
         elif worker is not None:
             lines = facts.worker_facts(worker, self._store)
             detail.show_head(facts.worker_title(worker, self._store, now), worker.worker, lines[:limit])
         else:
             detail.show_head([], "", [])
             detail.show_text((), "")
+
+    @property
+    def shown_text(self) -> list[str]:
+        """The rows of the text as they are read."""
+        reading = self._detail.pager.reading
+        return [reading.part(row) for row in range(reading.rows)]
 
     def text_grew(self, dropped: int) -> None:
         pager = self._detail.pager
@@ -320,8 +334,9 @@ class Board(Screen[None], inherit_bindings=False):
         """One step back: out of the typed filter, the opened detail, the text, the filter, the marks."""
         field = self._field
         if field.display:
-            field.value = ""
-            self._close_filter()
+            if self._typing is None:
+                field.value = ""
+            self._close_field()
         elif self.has_class("opened") or not self.rows.has_focus:
             self.remove_class("opened")
             self.set_focus(self.rows)
@@ -331,20 +346,41 @@ class Board(Screen[None], inherit_bindings=False):
             self.rows.action_clear_marks()
 
     def action_filter(self) -> None:
-        field = self._field
-        field.value = self._typed[self._view]
+        if self._detail.pager.has_focus:
+            self._ask_reader(Pager.Asked("search"))
+        else:
+            self._open_field(None, self._typed[self._view], PLACEHOLDER)
+
+    @on(Pager.Asked)
+    def _ask_reader(self, event: Pager.Asked) -> None:
+        self._open_field(event.what, "", QUESTIONS[event.what])
+
+    def _open_field(self, typing: Typed | None, value: str, placeholder: str) -> None:
+        field, self._typing = self._field, typing
+        field.value, field.placeholder = value, placeholder
         field.display = True
         self.set_focus(field)
 
     @on(Input.Changed, "#filter")
     def _on_filter_typed(self, event: Input.Changed) -> None:
-        if event.input.display or not event.value:
+        if self._typing is None and (event.input.display or not event.value):
             self._set_filter(event.value)
 
     @on(Input.Submitted, "#filter")
-    def _close_filter(self) -> None:
+    def _on_filter_entered(self) -> None:
+        if self._typing is not None:
+            now = self._store.server_now(self._clock())
+            self._tell(Pager.Told(self._detail.pager.entered(self._typing, self._field.value, now)))
+        self._close_field()
+
+    def _close_field(self) -> None:
         self._field.display = False
-        self.set_focus(self.rows)
+        self.set_focus(self.rows if self._typing is None else self._detail.pager)
+        self.draw_detail()
+
+    @on(Pager.Told)
+    def _tell(self, event: Pager.Told) -> None:
+        self.say(event.sentence, ok=False)
 
     def _set_filter(self, text: str) -> None:
         """Applied while it is typed; one that cannot be read changes nothing and says why."""

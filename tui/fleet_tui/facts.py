@@ -221,6 +221,14 @@ def _known(words: str, value: float | None) -> str:
     return "" if value is None else words.format(value)
 
 
+def log_label(chosen: AttemptView | None) -> str:
+    """The log's name; an earlier attempt's is told from the current one's."""
+    if chosen is None:
+        return "log"
+    ended = f", {chosen.status}" if chosen.ended_at else ""
+    return f"log of attempt {chosen.number} on {one_line(chosen.worker)}{ended}"
+
+
 def curves_text(told: JobMetrics, width: int) -> list[str]:
     """Each curve below its name and its last value."""
     lines: list[str] = []

@@ -7,13 +7,13 @@ from typing import Literal
 
 from fleet_client.errors import FleetError, NotFound
 from fleet_client.folding import missing
-from fleet_protocol.jobs import Explanation, JobDetail
-from fleet_protocol.logs import LogEnd, LogHole, LogStart
+from fleet_protocol.jobs import AttemptView, Explanation, JobDetail
+from fleet_protocol.logs import LogEnd, LogHole, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
 from fleet_protocol.states import JobStatus
 from fleet_tui.log import LogText
 from fleet_tui.store import JobRow
-from fleet_tui.transport import Coordinator, Waiting, follow_log
+from fleet_tui.transport import Coordinator, LogMessage, Waiting, follow_log
 
 Need = Literal["detail", "log", "curves"]
 Shown = Literal["log", "why", "curves"]
@@ -43,6 +43,8 @@ class Inspector:
         self.choice: Shown | None = None
         """What the operator asked to see; None leaves it to the job's status."""
         self._seen: tuple[object, ...] = ()
+        self.chosen: AttemptView | None = None
+        """The earlier attempt whose log is read; None is the current one, else the last."""
         self._attempt: str | None = None
         self._drawn: tuple[object, ...] | None = None
 
@@ -61,12 +63,26 @@ class Inspector:
             self._seen = seen
             needs.add("detail")
         if row.job.attempt is not None and row.job.attempt != self._attempt:
-            self._attempt, self.log, self.log_state = row.job.attempt, LogText(), ""
+            self._attempt, self.log, self.log_state, self.chosen = row.job.attempt, LogText(), "", None
             needs.add("log")
         if self.shows(row) == "curves" and self._drawn != (told := (row.job.version, row.points)):
             self._drawn = told
             needs.add("curves")
         return needs
+
+    def turn_to_attempt(self, step: int) -> str:
+        """The log of the attempt before (-1) or after (1) the one that is read; empty, or why there is none.
+
+        The log has to be asked for then.
+        """
+        history = self.detail.history if self.detail else ()
+        reads = self.chosen.attempt if self.chosen else self._attempt
+        at = next((nth for nth, one in enumerate(history) if one.attempt == reads), len(history))
+        if not 0 <= at + step < len(history):
+            return f"there is no {'earlier' if step < 0 else 'later'} attempt"
+        self.chosen = history[at + step]
+        self.log, self.log_state, self.choice = LogText(), "", "log"
+        return ""
 
     def shows(self, row: JobRow) -> Shown:
         return self.choice or ("why" if row.job.status is JobStatus.PENDING else "log")
@@ -115,24 +131,32 @@ class Inspector:
         """The log of the current attempt, else of the last one, until it is complete or not looked at."""
         if self.job_id is None:
             return
-        log = self.log
+        log, attempt = self.log, self.chosen.attempt if self.chosen else None
         try:
-            async for item in follow_log(coordinator, self.job_id):
+            async for item in follow_log(coordinator, self.job_id, attempt):
                 if self.log is not log:
                     return
-                match item:
-                    case LogStart():
-                        self._attempt, self.log_state = item.attempt, "live"
-                    case bytes() | LogHole():
-                        self.log_state = "live"
-                        self._grown(log.feed(item) if isinstance(item, bytes) else log.note(missing(item)))
-                        continue
-                    case LogEnd():
-                        self.log_state = "complete"
-                    case Waiting():
-                        self.log_state = f"interrupted, again in {item.seconds:.0f}s"
-                self._changed()
+                self._take(item, log)
         except FleetError as error:
             if self.log is log:
                 self.log_state = "no log yet" if isinstance(error, NotFound) else str(error)
                 self._changed()
+
+    def _take(self, item: LogMessage | Waiting, log: LogText) -> None:
+        match item:
+            case LogTime():
+                log.now = item.at.timestamp()
+                return
+            case bytes() | LogHole():
+                self.log_state = "live"
+                self._grown(log.feed(item) if isinstance(item, bytes) else log.note(missing(item)))
+                return
+            case LogStart():
+                self.log_state = "live"
+                if self.chosen is None:
+                    self._attempt = item.attempt
+            case LogEnd():
+                self.log_state = "complete"
+            case Waiting():
+                self.log_state = f"interrupted, again in {item.seconds:.0f}s"
+        self._changed()

@@ -1,6 +1,9 @@
-"""A log's bytes as lines to read: folded as `fleet logs` folds them, and bounded."""
+"""A log's bytes as lines to read: folded as `fleet logs` folds them, with the time each one came, and bounded."""
 
 from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import datetime
 
 from fleet_client.folding import Fold
 
@@ -11,7 +14,10 @@ class LogText:
     """Lines of one attempt's log. Feeding any split of the same bytes gives the same lines, up to the limit."""
 
     def __init__(self, limit: int = MAX_LINES) -> None:
+        self.now = 0.0
+        """When what is fed came, in Unix seconds; 0 while nobody has said so."""
         self._lines: list[str] = []
+        self._times: list[float] = []
         self._limit = limit
         self._fold = Fold()
 
@@ -24,6 +30,14 @@ class LogText:
         line = self._lines[index] if index < settled else self._fold.pending[index - settled]
         return line.expandtabs(8)
 
+    def came(self, index: int) -> float:
+        """When the line began to come, in Unix seconds; 0 if that is not known."""
+        return self._times[index] if index < len(self._times) else 0.0
+
+    def since(self, moment: datetime) -> int:
+        """The first line that came at `moment` or later; the number of lines where none did."""
+        return min(len(self), bisect_left(self._times, moment.timestamp()))
+
     def feed(self, data: bytes) -> int:
         """Append bytes; returns how many of the oldest lines were dropped to stay within the limit."""
         self._lines += self._fold.feed(data)
@@ -35,9 +49,12 @@ class LogText:
         return self._trim()
 
     def _trim(self) -> int:
+        count = len(self)
+        del self._times[count:]
+        self._times += [self.now] * (count - len(self._times))
         # In blocks: dropping one line at a time would copy the whole list at each line that arrives.
         surplus = len(self._lines) - self._limit
         if surplus <= self._limit // 10:
             return 0
-        del self._lines[:surplus]
+        del self._lines[:surplus], self._times[:surplus]
         return surplus

@@ -9,14 +9,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fleet_client.errors import FleetError, NotAuthenticated, NotFound, NotPermitted
 from fleet_protocol.jobs import Explanation, JobDetail, JobView
-from fleet_protocol.logs import LogEnd, LogHole, LogStart
+from fleet_protocol.logs import LogEnd, LogHole, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
 from fleet_tui.store import Frame
 
+if TYPE_CHECKING:
+    from fleet_client.client import LogChunk
+
+LogMessage = LogStart | bytes | LogHole | LogTime | LogEnd
 Sleep = Callable[[float], Awaitable[None]]
 PAUSES = (1.0, 1.0, 2.0, 3.0, 5.0)
 """Seconds before each new try; the last one is kept. Short: somebody is looking at it."""
@@ -31,8 +35,18 @@ class Coordinator(Protocol):
     def events(self, after: int | None = None) -> AsyncIterator[Frame]: ...
 
     def follow_log(
-        self, ref: str, *, offset: int | None = None, tail: int | None = None, attempt: str | None = None
-    ) -> AsyncIterator[LogStart | bytes | LogHole | LogEnd]: ...
+        self,
+        ref: str,
+        *,
+        offset: int | None = None,
+        tail: int | None = None,
+        attempt: str | None = None,
+        times: bool = False,
+    ) -> AsyncIterator[LogMessage]: ...
+
+    async def read_log(
+        self, ref: str, *, offset: int | None = None, attempt: str | None = None
+    ) -> LogChunk: ...
 
     async def job(self, ref: str) -> JobDetail: ...
 
@@ -94,11 +108,12 @@ async def follow_events(
 
 
 async def follow_log(
-    coordinator: Coordinator, job_id: str, *, sleep: Sleep = asyncio.sleep
-) -> AsyncIterator[LogStart | bytes | LogHole | LogEnd | Waiting]:
+    coordinator: Coordinator, job_id: str, attempt: str | None = None, *, sleep: Sleep = asyncio.sleep
+) -> AsyncIterator[LogMessage | Waiting]:
     """One attempt's log: its last lines, then what comes, without a seam over broken connections.
 
-    Ends after `LogEnd`. A job that never ran has no log: NotFound.
+    Of the current attempt, else the last one, where none is named. Ends after `LogEnd`. A job that never ran has
+    no log: NotFound.
     """
     start: LogStart | None = None
     received = 0
@@ -107,9 +122,11 @@ async def follow_log(
         why = "the coordinator closed the connection"
         try:
             stream = (
-                coordinator.follow_log(job_id, tail=TAIL_LINES)
+                coordinator.follow_log(job_id, tail=TAIL_LINES, attempt=attempt, times=True)
                 if start is None
-                else coordinator.follow_log(job_id, offset=start.offset + received, attempt=start.attempt)
+                else coordinator.follow_log(
+                    job_id, offset=start.offset + received, attempt=start.attempt, times=True
+                )
             )
             async for message in stream:
                 tries = 0
@@ -132,3 +149,17 @@ async def follow_log(
         tries += 1
         yield Waiting(pause(tries), why)
         await sleep(pause(tries))
+
+
+async def whole_log(coordinator: Coordinator, job_id: str, attempt: str | None) -> AsyncIterator[bytes]:
+    """Every byte the coordinator has of it now; what is missing reads as nothing."""
+    offset, length = 0, 1
+    while offset < length:
+        chunk = await coordinator.read_log(job_id, offset=offset, attempt=attempt)
+        data = chunk.data
+        for start, end in reversed(chunk.holes):
+            data = data[: max(0, start - chunk.offset)] + data[max(0, end - chunk.offset) :]
+        if chunk.end <= offset:
+            return
+        yield data
+        offset, length, attempt = chunk.end, chunk.length, chunk.attempt

@@ -102,19 +102,22 @@ def _answer(part: Part) -> Response:
 
 @router.websocket("/job/{ref}/log", dependencies=[Guarded])
 async def follow_job_log(
-    websocket: WebSocket, ref: str, use: Use, where: From, attempt: AttemptQuery = None
+    websocket: WebSocket, ref: str, use: Use, where: From, attempt: AttemptQuery = None, times: bool = False
 ) -> None:
-    """The log's bytes, history first and then live; a word before (`start`), for each hole, and after (`end`)."""
+    """The log's bytes, history first and then live; a word before (`start`), for each hole, and after (`end`).
+
+    With `times` a word says when what follows came, whenever that is another second.
+    """
     found = await use.logs.of_job(ref, attempt)
     await websocket.accept()
-    await until_gone(websocket, _send_log(websocket, use.logs, found.attempt, where))
+    await until_gone(websocket, _send_log(websocket, use.logs, found.attempt, where, times))
 
 
-async def _send_log(websocket: WebSocket, logs: Logs, attempt: AttemptId, where: Where) -> None:
+async def _send_log(websocket: WebSocket, logs: Logs, attempt: AttemptId, where: Where, times: bool) -> None:
     """TimeoutError when the viewer takes nothing for too long; it goes on by its cursor when it can again."""
     offset = await logs.start_offset(attempt, where)
     await websocket.send_text(LogStart(attempt=attempt, offset=offset).model_dump_json())
-    async for piece in logs.follow(attempt, offset):
+    async for piece in logs.follow(attempt, offset, times=times):
         async with asyncio.timeout(SLOW_SECONDS):
             if isinstance(piece, bytes):
                 await websocket.send_bytes(piece)

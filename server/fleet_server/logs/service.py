@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from fleet_protocol.ids import AttemptId
-from fleet_protocol.logs import LogEnd, LogHole
+from fleet_protocol.logs import LogEnd, LogHole, LogTime
 from fleet_protocol.states import LogState
 from fleet_server.clock import Clock
 from fleet_server.database import Database, EventRow
@@ -146,13 +146,22 @@ class Logs:
             holes=tuple(hole for hole in holes if hole.start < offset + max(len(data), 1)),
         )
 
-    async def follow(self, attempt: AttemptId, offset: int) -> AsyncIterator[bytes | LogHole | LogEnd]:
-        """History, then live, in one loop over the durable file; ends when the attempt is over and all is sent."""
-        seen, found = 0, None
+    async def follow(
+        self, attempt: AttemptId, offset: int, *, times: bool = False
+    ) -> AsyncIterator[bytes | LogHole | LogTime | LogEnd]:
+        """History, then live, in one loop over the durable file; ends when the attempt is over and all is sent.
+
+        With `times` each piece is of one second, and a `LogTime` says of which where it is another one.
+        """
+        seen, found, told = 0, None, None
         while True:
             stirred = self.store.stirred(attempt)
             if offset < (length := await self.store.durable(attempt)):
-                piece = await self._piece(attempt, offset)
+                came = await self.store.second_at(attempt, offset) if times else None
+                if came and came[0] != told:
+                    told = came[0]
+                    yield LogTime(at=datetime.fromtimestamp(told, UTC))
+                piece = await self._piece(attempt, offset, came[1] if came else length)
                 offset += piece.length if isinstance(piece, LogHole) else len(piece)
                 yield piece
                 continue
@@ -167,15 +176,14 @@ class Logs:
             except TimeoutError:
                 found = None
 
-    async def _piece(self, attempt: AttemptId, offset: int) -> bytes | LogHole:
-        """What is at `offset`, where there is something."""
+    async def _piece(self, attempt: AttemptId, offset: int, end: int) -> bytes | LogHole:
+        """What is at `offset`, where there is something; bytes up to `end` at most."""
         hole = await self.store.hole(attempt, offset)
         if hole and hole.start <= offset:
             why: Literal["lost", "expired"] = "expired" if hole.kind is Kind.EXPIRED else "lost"
             return LogHole(offset=offset, length=hole.end - offset, why=why)
-        return await self.store.read(
-            attempt, offset, min(VIEW_BYTES, hole.start - offset) if hole else VIEW_BYTES
-        )
+        end = min(end, hole.start) if hole else end
+        return await self.store.read(attempt, offset, min(VIEW_BYTES, end - offset))
 
     def on_commit(self, events: Iterable[EventRow]) -> None:
         """Wake those who follow the log of an attempt of which there is news: it may be over."""

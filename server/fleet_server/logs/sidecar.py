@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -109,6 +110,18 @@ def offset_at(path: Path, at_ms: int) -> int:
             else:
                 low = middle + 1
         return _read_row(file.fileno(), low - 1).end if low else 0
+
+
+def second_at(path: Path, offset: int) -> tuple[int, int] | None:
+    """When the byte at `offset` came, in whole seconds, and where the bytes of that second end; None before its row."""
+    with path.open("rb") as file:
+        count = os.fstat(file.fileno()).st_size // ROW_BYTES
+        index = bisect_right(range(count), offset, key=lambda at: _read_row(file.fileno(), at).end)
+        if index == count:
+            return None
+        row = _read_row(file.fileno(), index)
+    second = row.at_ms // 1000
+    return second, max(row.end, offset_at(path, (second + 1) * 1000))
 
 
 def _read_row(descriptor: int, index: int) -> Row:

@@ -27,7 +27,7 @@ from fleet_server.errors import LogClosed, LogDiverged, LogGap, StorageFull
 from fleet_server.logs import reading
 from fleet_server.logs.closed import ClosedLog, pack, shorten
 from fleet_server.logs.plain import PlainLog, sync_folder
-from fleet_server.logs.sidecar import Hole, Kind, Row, first_hole
+from fleet_server.logs.sidecar import Hole, Kind, Row, first_hole, second_at
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -178,6 +178,10 @@ class LogStore:
     async def since_offset(self, attempt: AttemptId, at_ms: int) -> int:
         """Where the lines begin that came at `at_ms` (Unix time) or later."""
         return await self._ask(attempt, lambda found: reading.since_offset(found, at_ms))
+
+    async def second_at(self, attempt: AttemptId, offset: int) -> tuple[int, int] | None:
+        """When the byte at `offset` came, in whole seconds, and where the bytes of that second end."""
+        return await self._ask(attempt, lambda found: second_at(found.rows_path, offset))
 
     async def quiet_since_ms(self, attempt: AttemptId) -> int:
         """When the last bytes came; 0 when none did."""

@@ -6,7 +6,8 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from fleet_tui.listings import Text
-from fleet_tui.text import Line, line_width
+from fleet_tui.log import LogText
+from fleet_tui.text import Line, joined, line_width
 from fleet_tui.widgets.line import Lines
 from fleet_tui.widgets.pager import Pager
 
@@ -46,10 +47,12 @@ class Detail(Vertical):
 
     def show_text(self, text: Text, label: str, state: str = "") -> None:
         """`text` below its rule; a log is followed, unless its reader has scrolled up."""
-        pager = self.pager
+        pager, is_log = self.pager, isinstance(text, LogText)
         if pager.text is not text and pager.text != text:
-            pager.show(text, follow=label == "log")
+            pager.show(text, follow=is_log)
         shown: Line = [("following" if state == "live" else state, "dim")] if state else []
-        if label == "log" and not pager.following:
-            shown = [(f"line {pager.bottom} of {len(text)} · f follows", "warn")]
+        if is_log and not pager.following:
+            shown = [(f"row {pager.bottom} of {pager.rows} · f follows", "warn")]
+        if pager.words:
+            shown = joined([(pager.words, "accent")], shown, gap=" · ")
         self._rule.show(ruled([(label, "dim")] * bool(label), shown, self.size.width))
