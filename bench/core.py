@@ -69,7 +69,7 @@ def _commits(url: str) -> int:
 
 def growth(engine: str, place: Place, name: str) -> Iterator[Figure]:
     """One worker claims and gives back, now here and now there: the same work in a short and in a long queue."""
-    short, long = (100, 500) if place.quick else (100, 100_000)
+    short, long = (20, 100) if place.quick else (100, 100_000)
     took: dict[int, list[float]] = {short: [], long: []}
     with (
         place.fleet(grid(short), engine) as one,
@@ -79,7 +79,7 @@ def growth(engine: str, place: Place, name: str) -> Iterator[Figure]:
         pairs = {short: one, long: other}
         callers = {jobs: stack.enter_context(Caller(f.url, f.token("agent"))) for jobs, f in pairs.items()}
         workers = {jobs: Worker(caller, "growth") for jobs, caller in callers.items()}
-        for _ in range(20 if place.quick else 500):
+        for _ in range(5 if place.quick else 500):
             for jobs, worker in workers.items():
                 seconds, claimed = timed(worker.claim)
                 took[jobs].append(seconds)
@@ -91,12 +91,12 @@ def growth(engine: str, place: Place, name: str) -> Iterator[Figure]:
 
 def planning(place: Place, name: str) -> Iterator[Figure]:
     """The whole round: the manifest goes over HTTP, the plan of every job comes back and is read."""
-    jobs = 1000 if place.quick else 10_000
+    jobs, repeats = (200, 2) if place.quick else (10_000, 5)
     manifest = grid(jobs)
     first = f'{HEAD}[[jobs]]\nname = "first"\nmodel = "gbt"\n'
     with place.fleet(first) as fleet, Caller(fleet.url, fleet.token("operator")) as operator:
         _workers(fleet, 2)
-        verb, repeats = ("plan", 5) if name.startswith("plan") else ("reload", 5)
+        verb = "plan" if name.startswith("plan") else "reload"
         if verb == "reload":
             operator.post("/v1/manifest/reload", toml=manifest, file="grid.toml")
         ask = partial(operator.post, f"/v1/manifest/{verb}", toml=manifest, file="grid.toml")
@@ -108,8 +108,9 @@ def planning(place: Place, name: str) -> Iterator[Figure]:
 
 
 def locks(engine: str, place: Place, name: str) -> Iterator[Figure]:
-    with place.fleet(grid(1000 if place.quick else 10_000), engine) as fleet:
-        told = load("pattern", fleet.url, str(fleet.tokens), 3 if place.quick else 60)
+    jobs, seconds = (200, 1) if place.quick else (10_000, 60)
+    with place.fleet(grid(jobs), engine) as fleet:
+        told = load("pattern", fleet.url, str(fleet.tokens), seconds)
     if told["first"]:
         print(told["first"], file=sys.stderr)
     yield Figure(name, told["wrong"], f"of {told['calls']} calls, {told['events']} events seen")
@@ -118,15 +119,16 @@ def locks(engine: str, place: Place, name: str) -> Iterator[Figure]:
 def explaining(place: Place, name: str) -> Iterator[Figure]:
     """A job that no worker can take, so that every worker gives its reasons and every change is tried on each."""
     wants = '[[jobs]]\nname = "large"\nmodel = "cnn"\nrequire_cuda = true\nmin_vram_gib = 24\n'
-    manifest = grid(1000 if place.quick else 10_000) + wants
+    jobs, workers, repeats = (200, 10, 5) if place.quick else (10_000, 100, 100)
+    manifest = grid(jobs) + wants
     with place.fleet(manifest) as fleet, Caller(fleet.url, fleet.token("viewer")) as viewer:
-        _workers(fleet, 100)
+        _workers(fleet, workers)
         job = viewer.get("/v1/jobs?q=large")["jobs"][0]["job_id"]
         told = viewer.get(f"/v1/job/{job}/explain")
-        assert len(told["workers"]) == 100
+        assert len(told["workers"]) == workers
         assert told["relaxation"], told
-        limit = median(timed(viewer.get, "/v1/ready")[0] for _ in range(100))
-        took = median(timed(viewer.get, f"/v1/job/{job}/explain")[0] for _ in range(100))
+        limit = median(timed(viewer.get, "/v1/ready")[0] for _ in range(repeats))
+        took = median(timed(viewer.get, f"/v1/job/{job}/explain")[0] for _ in range(repeats))
     yield Figure(name, 1000 * took, "ms", Figure("the shortest answer there is", 1000 * limit, "ms"))
 
 
@@ -141,8 +143,8 @@ def _workers(fleet: Fleet, number: int) -> None:
 
 
 def beating(place: Place, name: str) -> Iterator[Figure]:
-    workers, seconds = (50, 2) if place.quick else (1000, 30)
-    with place.fleet(grid(2000)) as fleet:
+    jobs, workers, seconds = (100, 16, 0.5) if place.quick else (2000, 1000, 30)
+    with place.fleet(grid(jobs)) as fleet:
         told = load("beats", fleet.url, fleet.token("agent"), workers, seconds)
     yield Figure(name, told["p99_ms"], "ms")
     yield Figure("heartbeat_median_ms", told["median_ms"], "ms")

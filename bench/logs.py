@@ -41,7 +41,7 @@ def measure(*options: str) -> Iterator[Figure]:
 
 
 def ingest(attempts: int, place: Place, name: str) -> Iterator[Figure]:
-    seconds = 1 if place.quick else 10
+    seconds = 0.2 if place.quick else 10
     with place.fleet(grid(100)) as fleet, Caller(fleet.url, fleet.token("agent")) as caller:
         workers = [Worker(caller, f"host-{number}") for number in range(attempts)]
         held = {str(worker.claim()["attempt"]): str(worker.id) for worker in workers}
@@ -78,7 +78,7 @@ def _line(output: IO[str] | None) -> str:
 
 def viewing(place: Place, name: str) -> Iterator[Figure]:
     """From a trainer's write into its own output to a viewer's socket: spool, agent, coordinator's disk, viewer."""
-    attempts, seconds = (10, 2) if place.quick else (100, 30)
+    attempts, seconds = (4, 1) if place.quick else (100, 30)
     pipes = place.new()
     pipes.mkdir()
     for number in range(attempts):
@@ -157,27 +157,27 @@ def _append(caller: Caller, attempt: str, first: int, last: int) -> None:
 
 def tailing(place: Place, name: str) -> Iterator[Figure]:
     """The last hundred lines of a long log, while it is open and once it is closed and compressed."""
-    pieces = 16 if place.quick else 1025
+    pieces, repeats = (2, 5) if place.quick else (1025, 50)
     with place.fleet(grid(100)) as fleet, Caller(fleet.url, fleet.token("agent")) as caller:
         worker = Worker(caller, "host")
         held = worker.claim()
         job = held["job"]["job_id"]
         _append(caller, held["attempt"], 0, pieces)
         with Caller(fleet.url, fleet.token("viewer")) as viewer:
-            limit = median(timed(viewer.get, "/v1/ready")[0] for _ in range(100))
+            limit = median(timed(viewer.get, "/v1/ready")[0] for _ in range(2 * repeats))
             least = Figure("the shortest answer there is", 1000 * limit, "ms")
-            yield Figure(name, _tail_ms(viewer, job), "ms, of 100 lines", least)
+            yield Figure(name, _tail_ms(viewer, job, repeats), "ms, of 100 lines", least)
             worker.tell(
                 held, "fail", kind="refused", reason="as told", exit_code=2, log_bytes=pieces * len(PIECE)
             )
             wait_for(partial(_is_closed, viewer, job), "the log to be closed")
-            yield Figure("tail_1gib_closed_ms", _tail_ms(viewer, job), "ms, of 100 lines", least)
+            yield Figure("tail_1gib_closed_ms", _tail_ms(viewer, job, repeats), "ms, of 100 lines", least)
 
 
-def _tail_ms(viewer: Caller, job: str) -> float:
+def _tail_ms(viewer: Caller, job: str, repeats: int) -> float:
     path = f"/v1/job/{job}/log?tail=100"
     assert viewer.done("GET", path) == PIECE[-100 * LINE_BYTES :]
-    return 1000 * median(timed(viewer.done, "GET", path)[0] for _ in range(50))
+    return 1000 * median(timed(viewer.done, "GET", path)[0] for _ in range(repeats))
 
 
 def _is_closed(viewer: Caller, job: str) -> bool:
@@ -209,7 +209,7 @@ def _uploaded(caller: Caller, path: str, size: int) -> float:
 
 def resting(place: Place, name: str) -> Iterator[Figure]:
     """An agent that waits for work."""
-    settling, seconds = (1.0, 2.0) if place.quick else (5.0, 120.0)
+    settling, seconds = (0.2, 0.5) if place.quick else (5.0, 120.0)
     with place.fleet(HEAD + '[[jobs]]\nname = "far"\nmodel = "gbt"\nmin_cores = 999\n') as fleet:
         agent = fleet.agent("bench", str(dispatch.interpreter(place.new_folder())))
         time.sleep(settling)
@@ -230,7 +230,7 @@ def dispatching(place: Place, _: str) -> Iterator[Figure]:
 
 def passing(place: Place, name: str) -> Iterator[Figure]:
     """Jobs that do nothing, from the first claim to the last completion, each with all that a real one leaves."""
-    count = 20 if place.quick else 1000
+    count = 6 if place.quick else 1000
     numbers = f"matrix = {{ n = {list(range(count))} }}"
     manifest = (
         f'{HEAD}[models.noop]\ncommand = ["true"]\n[[jobs]]\nname = "noop"\nmodel = "noop"\n{numbers}\n'

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 
 class Cost(NamedTuple):
@@ -20,9 +20,14 @@ class Cost(NamedTuple):
     peak_rss_mib: float
 
 
-def run(command: list[str], **options: object) -> tuple[int, Cost]:
+def run(
+    command: list[str],
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+    stdout: IO[bytes] | None = None,
+) -> tuple[int, Cost]:
     """The exit code and the cost of a command."""
-    process = subprocess.Popen(command, **options)  # type: ignore[call-overload]
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=stdout)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
