@@ -87,10 +87,10 @@ def create_app(settings: Settings, clock: Clock | None = None, database: Databas
         redoc_url=None,
         generate_unique_id_function=_operation_id,
     )
-    routers = (
-        job_routes,
+    routers = (  # asked one after the other: what workers say most often comes first
         worker_routes,
         artifact_routes,
+        job_routes,
         blob_routes,
         prune_routes,
         log_routes,
