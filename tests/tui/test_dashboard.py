@@ -122,8 +122,9 @@ async def test_a_row_that_leaves_hands_the_cursor_to_its_neighbour() -> None:
         await shown.press("2", "j")
         await shown.until("▌ ✗ failed     b")
         told.tell(events(job("b"), first=101))
-        await shown.until(lambda: shown.names == ["a", "c"])
+        await shown.until(lambda: shown.names == ["a", "c", "b"])
         assert shown.at == "c"
+        assert "handled: requeued, not over yet  × 1" in shown.text
 
 
 async def test_progress_is_drawn_as_it_comes() -> None:

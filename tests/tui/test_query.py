@@ -6,10 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleet_protocol.events import Event
 from fleet_protocol.states import JobStatus
-from fleet_tui.query import SORTS, FilterError, Heading, Query, fingerprint, parse_filter
-from fleet_tui.store import JobRow
-from tests.tui.recorded import NOW, before, job, macro_f1
+from fleet_tui.query import (
+    EVENTS,
+    SORTS,
+    WORKERS,
+    FilterError,
+    Heading,
+    Query,
+    fingerprint,
+    parse_filter,
+    parsed,
+)
+from fleet_tui.store import EventRow, JobRow
+from tests.tui.recorded import NOW, before, job, macro_f1, worker
 
 ROWS = [
     JobRow(job("gbt-a", "completed", metrics=macro_f1(0.8, 0.7, 0.9), worker="pi")),
@@ -132,6 +143,48 @@ def test_paths_addresses_and_figures_do_not_tell_errors_apart() -> None:
     other = failed("b", "No such file: '/srv/y' at 0x99aa\nsecond line")
 
     assert fingerprint(one) == fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("\n  OOM on 7f12ab34cd", "OOM on deadbee5"),
+        (r"cannot open C:\data\x.npz: gone", "cannot open ../y/z.npz: gone"),
+        ("lr=1e-3 is too high", "lr=3.0 is too high"),
+        ("job 6ba7b810-9dad-11d1-80b4-00c04fd430c8", "job 123e4567-e89b-12d3-a456-426614174000"),
+    ],
+)
+def test_what_differs_from_job_to_job_is_stripped(one: str, other: str) -> None:
+    assert fingerprint(failed("a", one)) == fingerprint(failed("b", other))
+
+
+def test_words_still_tell_errors_apart() -> None:
+    prints = {fingerprint(failed("a", text)) for text in ("KeyError: decade", "KeyError: facade/x", "OOM")}
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", 2),
+        ("pi", 1),
+        ("model:cnn", 1),
+        ("kind:fail agent", 1),
+        ("age>1m", 1),
+        ("err~nan", 1),
+        ("-cnn", 1),
+    ],
+)
+def test_events_and_workers_are_filtered_in_the_same_words(text: str, wanted: int) -> None:
+    a = Event(event=1, at=before(90), kind="failed", actor="agent:x", detail="loss is nan", job=job("cnn-a"))
+    b = Event(event=2, at=NOW, kind="joined", actor="operator", worker=worker("pi"))
+    test = parsed(text, EVENTS)
+    assert sum(test(EventRow.of(event), NOW) for event in (a, b)) == wanted
+    keep = parsed("pi state:live model:cnn cores>4", WORKERS)
+    assert keep(worker("pi"), NOW)
+    assert not keep(worker("desk"), NOW)
+    with pytest.raises(FilterError, match="no field 'prio"):
+        parsed("prio:1", EVENTS)
 
 
 def test_ages_are_of_waiting_running_or_what_it_took() -> None:

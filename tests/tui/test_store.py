@@ -9,7 +9,7 @@ from fleet_protocol.events import Event, EventsFrame, LiveFrame
 from fleet_protocol.jobs import JobView, Progress
 from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import Gauges, WorkerView
-from fleet_tui.store import JobRow, Store
+from fleet_tui.store import HELD_EVENTS, HELD_GAUGES, JobRow, Store
 from tests.tui.recorded import NOW, attempt_of, events, job, snapshot, uuid, worker
 
 
@@ -173,6 +173,7 @@ def test_any_way_of_cutting_and_reconnecting_gives_the_same_rows(
                 assert cut.workers == worker_rows(start.workers, history, cut.cursor)
 
     assert (cut.jobs, cut.workers, cut.cursor) == (whole.jobs, whole.workers, whole.cursor)
+    assert (cut.handled, cut.events) == (whole.handled, whole.events)
     last = {event.job.job_id: event.job for event in history if event.job}
     assert {job_id: cut.jobs[job_id].job for job_id in last} == last
 
@@ -191,3 +192,38 @@ def test_points_and_gauges_are_what_was_last_told() -> None:
     assert store.workers[box.worker].gauges == Gauges(cpu_pct=3), "an event holds none, which is no news"
     store.put(row.model_copy(update={"attempt": attempt_of("again"), "version": 100}))
     assert store.jobs[row.job_id].points == 0
+
+
+def test_a_requeued_failure_is_remembered_until_it_is_over_also_over_a_snapshot() -> None:
+    a, b = job("a", "failed", reason="boom"), job("b", "failed", reason="bang")
+    store = told(snapshot([a, b]))
+    store.put(job("a", version=101))
+    assert [(one.reason, one.at) for one in store.handled.values()] == [("boom", job("a").updated_at)]
+
+    store.apply(snapshot([job("a", "running", version=102), job("b", version=103)]), NOW)
+    assert {store.jobs[one].job.name for one in store.handled} == {"a", "b"}
+    store.apply(events(job("a", "completed"), first=104), NOW)
+    assert {store.jobs[one].job.name for one in store.handled} == {"b"}
+    store.apply(snapshot([]), NOW)
+    assert not store.handled
+
+
+def test_the_last_events_are_kept_and_history_goes_before_them() -> None:
+    rows = [Event(event=at, at=NOW, kind="changed", actor="x") for at in range(1, HELD_EVENTS + 20)]
+    store = told(snapshot([], cursor=10), EventsFrame(cursor=15, events=tuple(rows[10:15])))
+    store.learn(rows[:12])
+    assert [row.event for row in store.events] == list(range(1, 16))
+    store.apply(EventsFrame(cursor=len(rows), events=tuple(rows[15:])), NOW)
+    assert [row.event for row in store.events] == list(range(20, len(rows) + 1))
+
+
+def test_the_last_gauges_of_each_worker_are_kept() -> None:
+    box = worker("pi", gauges=Gauges(cpu_pct=0))
+    store = told(snapshot([], [box, worker("x", number=2)]))
+    for percent in range(1, HELD_GAUGES + 50):
+        share = Gauges(cpu_pct=percent % 100)
+        store.apply(LiveFrame(server_time=NOW, gauges={box.worker: share}), NOW)
+    held = store.gauges[box.worker]
+    assert (len(held), held[-1], list(store.gauges)) == (HELD_GAUGES, share, [box.worker])
+    store.apply(snapshot([], []), NOW)
+    assert not store.gauges

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,7 +10,7 @@ from fleet_protocol.jobs import JobView, Metric, Progress
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_protocol.workers import WorkerView
 from fleet_tui.query import since
-from fleet_tui.store import JobRow
+from fleet_tui.store import EventRow, Handled, JobRow
 from fleet_tui.text import Line, Span, Tone, fit, line_width, one_line
 
 SUSPECT_AFTER = timedelta(seconds=60)
@@ -62,9 +63,18 @@ WORKER_COLUMNS = (
     Column("CORES", 5, 5, right=True),
     Column("RAM", 9, 9, right=True),
     Column("GPU", 4, 28),
+    Column(" CPU", 4, 4, from_width=96, right=True),
+    Column(" GPU", 4, 4, from_width=96, right=True),
     Column("HEARD", 6, 6, right=True),
-    Column("OS", 5, 30, from_width=100),
+    Column("OS", 5, 30, from_width=130),
     Column("RUNNING", 10, None),
+)
+EVENT_COLUMNS = (
+    Column("AGO", 6, 6, right=True),
+    Column("EVENT", 9, 16),
+    Column("OF", 12, 44),
+    Column("BY", 8, 24, from_width=66),
+    Column("DETAIL", 10, None),
 )
 GAP = 2
 
@@ -235,6 +245,43 @@ def failure_cells(row: JobRow, now: datetime) -> list[Line]:
     ]
 
 
+def handled_cells(row: JobRow, handled: Handled, now: datetime) -> list[Line]:
+    """The cells of `FAILURE_COLUMNS` for a failure that was put back: when, and what it had failed of."""
+    job = row.job
+    return [
+        status_cell(job.status, stopping=job.cancel_requested),
+        [(one_line(job.name), "plain")],
+        [(str(job.attempts), "dim")],
+        [(one_line(job.worker or "–"), "dim")],
+        [(ago(handled.at, now), "dim")],
+        [(one_line(handled.reason), "dim")],
+    ]
+
+
+def group_line(title: str, rows: Sequence[JobRow], now: datetime, width: int) -> Line:
+    """An error with how often, since when and where it was met."""
+    ended = sorted(row.job.finished_at or row.job.updated_at for row in rows)
+    first, last = ago(ended[0], now), ago(ended[-1], now)
+    workers = sorted({one_line(row.job.worker or "no worker") for row in rows})
+    where = f"all {len(rows)} on " if len(workers) == 1 < len(rows) else "on "
+    where += " ".join(workers) if len(workers) <= 3 else f"{len(workers)} workers"
+    note = f"  × {len(rows)}  {first if first == last else f'{first}–{last}'} ago  {where}"
+    room = max(12, width - line_width([(note, "dim")]))
+    return [(fit(title, min(room, line_width([(title, "strong")]))), "strong"), (note, "dim")]
+
+
+def event_cells(event: EventRow, now: datetime) -> list[Line]:
+    """The cells of `EVENT_COLUMNS`."""
+    glyph, tone = STATUS.get(event.kind, ("·", "plain"))
+    return [
+        [(ago(event.at, now), "dim")],
+        [(f"{glyph} {one_line(event.kind)}", tone)],
+        [(one_line(event.name), "plain")],
+        [(one_line(event.actor), "dim")],
+        [(one_line(event.detail), "bad" if event.kind == "failed" else "dim")],
+    ]
+
+
 def worker_state(worker: WorkerView, now: datetime, *, busy: bool) -> Span:
     if not worker.live:
         return "✗ lost", "bad"
@@ -253,9 +300,20 @@ def gpu_text(worker: WorkerView) -> str:
     return one_line(f"{count}{gpus[0].name} {gpus[0].vram_gib:.0f} GiB")
 
 
+def is_fresh(worker: WorkerView, now: datetime) -> bool:
+    """What it last told of its machine may still be so."""
+    return worker.live and now - worker.last_heard_at <= SUSPECT_AFTER
+
+
+def share_text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f}%"
+
+
 def worker_cells(worker: WorkerView, names: list[str], now: datetime) -> list[Line]:
     """The cells of `WORKER_COLUMNS`; `names` are the jobs that run there."""
     able = worker.capability
+    gauges = worker.gauges if is_fresh(worker, now) else None
+    busy = [gpu.busy_pct for gpu in gauges.gpus if gpu.busy_pct is not None] if gauges else []
     return [
         [worker_state(worker, now, busy=bool(names))],
         [(one_line(worker.name), "plain")],
@@ -263,6 +321,8 @@ def worker_cells(worker: WorkerView, names: list[str], now: datetime) -> list[Li
         [(str(able.cores), "dim")],
         [(f"{able.ram_gib:.0f} GiB", "dim")],
         [(gpu_text(worker), "dim")],
+        [(share_text(gauges.cpu_pct if gauges else None), "plain")],
+        [(share_text(max(busy, default=None)), "plain")],
         [(ago(worker.last_heard_at, now), "plain" if worker.live else "bad")],
         [(one_line(able.os), "dim")],
         [(", ".join(one_line(name) for name in names), "plain")],

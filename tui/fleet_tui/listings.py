@@ -1,4 +1,4 @@
-"""The three lists: which rows, under which columns, drawn how. Pure: the store, a query and a clock in, lines out."""
+"""The lists: which rows, under which columns, drawn how. Pure: the store, a query and a clock in, lines out."""
 
 from __future__ import annotations
 
@@ -9,27 +9,37 @@ from datetime import datetime
 from rich.cells import cell_len
 
 from fleet_protocol.states import JobStatus
+from fleet_protocol.workers import WorkerView
 from fleet_tui.cells import (
+    EVENT_COLUMNS,
     FAILURE_COLUMNS,
     JOB_COLUMNS,
     WORKER_COLUMNS,
     Column,
+    event_cells,
     failure_cells,
     gpu_text,
+    group_line,
+    handled_cells,
     job_cells,
     laid_out,
     layout,
     worker_cells,
 )
 from fleet_tui.log import LogText
-from fleet_tui.query import Entry, Heading, Query, Test, fingerprint
-from fleet_tui.store import JobRow, Store
-from fleet_tui.text import Line, one_line
+from fleet_tui.query import WORKERS, Entry, Heading, Query, Test, fingerprint, parsed
+from fleet_tui.store import EventRow, JobRow, Store
+from fleet_tui.text import Line, fit, one_line
 
 Text = Sequence[str] | LogText
 Clock = Callable[[], datetime]
 Cells = Callable[[str, int], list[Line]]
 """Row id and the last column's width to one line per column."""
+
+
+def headed(heading: Heading, width: int) -> Line:
+    count = f"  × {heading.count}"
+    return [(fit(heading.title, min(cell_len(heading.title), width - len(count))), "strong"), (count, "dim")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class Listing:
     """What to say where there is no row."""
     total: int
     """Lines that it would have without a filter."""
+    heading: Callable[[Heading, int], Line] = headed
 
     def title(self, width: int) -> Line:
         sizes = layout(self.columns, self.wanted, width)
@@ -81,31 +92,57 @@ def jobs_listing(store: Store, query: Query, clock: Clock) -> Listing:
 EMPTY_FLEET = ["No jobs yet.", "Queue a manifest's with:  fleet reload training_manifest.toml"]
 
 
+HANDLED = "handled: requeued, not over yet"
+
+
 def failures_listing(store: Store, query: Query, clock: Clock) -> Listing:
-    def cells(job_id: str, _: int) -> list[Line]:
-        return failure_cells(store.jobs[job_id], clock())
-
-    def group(row: JobRow) -> str:
-        return one_line(fingerprint(row))
-
+    """What failed, by error; below it what was requeued since, until that is over."""
     failed = [row for row in store.jobs.values() if row.job.status is JobStatus.FAILED]
-    wanted = [11, widest(row.job.name for row in failed), 5, widest(row.job.worker for row in failed), 6, 0]
     sort = "updated" if query.sort == "status" else query.sort  # all of them have the same status
-    entries = Query(query.keep, sort, query.descending, group).run(failed, clock())
+    shown = replace(query, sort=sort, group=lambda row: one_line(fingerprint(row)))
+    entries = shown.run(failed, clock())
     if all(entry.count == 1 for entry in entries if isinstance(entry, Heading)):
         entries = [entry for entry in entries if isinstance(entry, str)]
+    again = [store.jobs[job_id] for job_id in store.handled]
+    if ids := tuple(replace(query, sort="updated").ids(again, clock())):
+        entries += [Heading(HANDLED, len(ids), ids), *ids]
+
+    def cells(job_id: str, _: int) -> list[Line]:
+        handled = store.handled.get(job_id)
+        row = store.jobs[job_id]
+        return handled_cells(row, handled, clock()) if handled else failure_cells(row, clock())
+
+    def heading(entry: Heading, width: int) -> Line:
+        if entry.title == HANDLED:
+            return headed(entry, width)
+        return group_line(entry.title, [store.jobs[one] for one in entry.ids], clock(), width)
+
+    known = [*failed, *again]
+    wanted = [11, widest(row.job.name for row in known), 5, widest(row.job.worker for row in known), 6, 0]
     empty = ["No failure passes the filter.", "Esc clears it."] if failed else ["No job has failed."]
-    return Listing(entries, FAILURE_COLUMNS, wanted, cells, empty, total=max(len(failed), len(entries)))
+    total = max(len(known), len(entries))
+    return Listing(entries, FAILURE_COLUMNS, wanted, cells, empty, total, heading)
 
 
-def workers_listing(store: Store, keep: str, clock: Clock) -> Listing:
-    """Live workers first; `keep` is a text that the name has to contain."""
+def alike(listing: Listing, row_id: str | None) -> tuple[str, ...]:
+    """The rows under the heading of `row_id`; itself where it stands under none."""
+    ids = (entry.ids for entry in listing.entries if isinstance(entry, Heading))
+    return next((group for group in ids if row_id in group), (row_id,) if row_id else ())
+
+
+EVERYTHING: Test[JobRow] = lambda row, now: True  # noqa: E731
+
+
+def workers_listing(store: Store, keep: Test[WorkerView] | str, clock: Clock) -> Listing:
+    """Live workers first."""
+    if isinstance(keep, str):
+        keep = parsed(keep, WORKERS)
 
     def cells(worker_id: str, _: int) -> list[Line]:
         worker = store.workers[worker_id]
         return worker_cells(worker, [row.job.name for row in store.running_on(worker)], clock())
 
-    workers = [worker for worker in store.workers.values() if keep.lower() in worker.name.lower()]
+    workers = [worker for worker in store.workers.values() if keep(worker, clock())]
     workers.sort(key=lambda worker: (not worker.live, worker.name, worker.worker))
     names, gpus = widest(worker.name for worker in workers), widest(map(gpu_text, workers))
     systems = widest(worker.capability.os for worker in workers)
@@ -113,7 +150,7 @@ def workers_listing(store: Store, keep: str, clock: Clock) -> Listing:
     return Listing(
         entries=[worker.worker for worker in workers],
         columns=WORKER_COLUMNS,
-        wanted=[10, names, 5, 5, 9, gpus, 6, systems, 0],
+        wanted=[10, names, 5, 5, 9, gpus, 4, 4, 6, systems, 0],
         cells=cells,
         empty=empty,
         total=len(store.workers),
@@ -121,7 +158,21 @@ def workers_listing(store: Store, keep: str, clock: Clock) -> Listing:
 
 
 NO_WORKERS = ["No worker has said hello yet.", "Start one on any machine with:  fleet-agent run"]
-EVERYTHING: Test = lambda row, now: True  # noqa: E731  (a value of the type, like any other test)
+
+
+def events_listing(store: Store, keep: Test[EventRow], clock: Clock) -> Listing:
+    """The newest first."""
+    rows = {str(event.event): event for event in reversed(store.events) if keep(event, clock())}
+
+    def cells(event_id: str, _: int) -> list[Line]:
+        return event_cells(rows[event_id], clock())
+
+    names, kinds = widest(row.name for row in rows.values()), widest({row.kind for row in rows.values()})
+    actors = widest({row.actor for row in rows.values()})
+    empty = (
+        ["No event passes the filter.", "Esc clears it."] if store.events else ["Nothing has happened yet."]
+    )
+    return Listing(list(rows), EVENT_COLUMNS, [6, kinds, names, actors, 0], cells, empty, len(store.events))
 
 
 def unconnected(listing: Listing, url: str, why: str) -> Listing:

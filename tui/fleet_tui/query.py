@@ -10,11 +10,14 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from fleet_protocol.states import JobStatus
-from fleet_tui.store import JobRow
+from fleet_protocol.workers import WorkerView
+from fleet_tui.store import EventRow, JobRow
 
-Test = Callable[[JobRow, datetime], bool]
+R = TypeVar("R")
+Test = Callable[[R, datetime], bool]
 
 
 class FilterError(ValueError):
@@ -27,20 +30,14 @@ class Heading:
 
     title: str
     count: int
+    ids: tuple[str, ...] = ()
+    """Of the rows below it."""
 
 
 Entry = str | Heading
 """A row's id, or a heading."""
 
-TEXTS: dict[str, Callable[[JobRow], str]] = {
-    "name": lambda row: row.job.name,
-    "id": lambda row: row.job.job_id,
-    "state": lambda row: row.job.status.value,
-    "model": lambda row: row.job.model,
-    "mode": lambda row: row.job.mode,
-    "worker": lambda row: row.job.worker or "",
-    "err": lambda row: row.reason,
-}
+
 ID_BEGINNING = re.compile(r"[0-9a-f]{4,16}")
 
 
@@ -56,58 +53,113 @@ def headline(row: JobRow) -> float | None:
     return next((metric.value for metric in row.job.metrics.values()), None)
 
 
-NUMBERS: dict[str, Callable[[JobRow, datetime], float | None]] = {
-    "age": since,
-    "metric": lambda row, _: headline(row),
-    "priority": lambda row, _: row.job.priority,
-    "attempts": lambda row, _: row.job.attempts,
-}
+@dataclass(frozen=True, slots=True)
+class Fields(Generic[R]):
+    """What a filter may ask of one kind of row."""
+
+    texts: dict[str, Callable[[R], str]]
+    numbers: dict[str, Callable[[R, datetime], float | None]]
+    names: tuple[str, ...]
+    """The texts that a word without a field is looked for in. Orders go to all that a filter leaves, so it must not
+    find more than meant: a figure is in many a reason."""
+
+
+JOBS: Fields[JobRow] = Fields(
+    texts={
+        "name": lambda row: row.job.name,
+        "id": lambda row: row.job.job_id,
+        "state": lambda row: row.job.status.value,
+        "model": lambda row: row.job.model,
+        "mode": lambda row: row.job.mode,
+        "worker": lambda row: row.job.worker or "",
+        "err": lambda row: row.reason,
+    },
+    numbers={
+        "age": since,
+        "metric": lambda row, _: headline(row),
+        "priority": lambda row, _: row.job.priority,
+        "attempts": lambda row, _: row.job.attempts,
+    },
+    names=("name", "model"),
+)
+WORKERS: Fields[WorkerView] = Fields(
+    texts={
+        "name": lambda worker: worker.name,
+        "id": lambda worker: worker.worker,
+        "state": lambda worker: "lost" if not worker.live else "draining" if worker.draining else "live",
+        "model": lambda worker: " ".join(worker.capability.models),
+        "gpu": lambda worker: " ".join(gpu.name for gpu in worker.capability.gpus),
+        "os": lambda worker: worker.capability.os,
+    },
+    numbers={
+        "age": lambda worker, now: (now - worker.last_heard_at).total_seconds(),
+        "cores": lambda worker, _: worker.capability.cores,
+        "ram": lambda worker, _: worker.capability.ram_gib,
+        "vram": lambda worker, _: worker.capability.vram_gib,
+    },
+    names=("name",),
+)
+EVENTS: Fields[EventRow] = Fields(
+    texts={
+        "name": lambda event: event.name,
+        "id": lambda event: event.job_id or event.worker_id,
+        "kind": lambda event: event.kind,
+        "actor": lambda event: event.actor,
+        "state": lambda event: event.state,
+        "model": lambda event: event.model,
+        "mode": lambda event: event.mode,
+        "worker": lambda event: event.worker,
+        "err": lambda event: event.detail,
+    },
+    numbers={"age": lambda event, now: (now - event.at).total_seconds()},
+    names=("name", "kind", "actor"),
+)
 ALIASES = {"status": "state", "reason": "err", "error": "err", "attempt": "attempts", "prio": "priority"}
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 WORD = re.compile(r"^(?P<no>-?)(?P<field>[a-z]+)(?P<op>[:~<>])(?P<value>.*)$")
 
 
-def parse_filter(text: str) -> Test:
+def parse_filter(text: str) -> Test[JobRow]:
+    return parsed(text, JOBS)
+
+
+def parsed(text: str, fields: Fields[R]) -> Test[R]:
     """A test for rows; FilterError when a field, a number or a regular expression cannot be understood."""
-    tests = [_parse_word(word) for word in text.split()]
+    tests = [_parse_word(word, fields) for word in text.split()]
     return lambda row, now: all(test(row, now) for test in tests)
 
 
-def _parse_word(word: str) -> Test:
+def _parse_word(word: str, fields: Fields[R]) -> Test[R]:
     match = WORD.match(word)
     if match is None:
         wanted = word.removeprefix("-").lower()
-        bare = _bare_test(wanted)
+        bare = _bare_test(wanted, fields)
         return _inverted(bare) if word.startswith("-") and wanted else bare
     field = ALIASES.get(match["field"], match["field"])
-    if match["op"] in "<>":
-        test = _number_test(field, match["op"], match["value"])
-    else:
-        test = _text_test(field, match["op"], match["value"])
+    test = (_number_test if match["op"] in "<>" else _text_test)(field, match["op"], match["value"], fields)
     return _inverted(test) if match["no"] else test
 
 
-def _bare_test(wanted: str) -> Test:
-    """Of what a person calls a job by. Orders go to all that a filter leaves, so it must not find more than meant:
-    a figure is in many a reason, and in most ids."""
+def _bare_test(wanted: str, fields: Fields[R]) -> Test[R]:
+    """Of what a person calls a row by: a name, or the beginning of an id."""
+    gets, get_id = [fields.texts[name] for name in fields.names], fields.texts["id"]
     may_be_id = ID_BEGINNING.fullmatch(wanted) is not None
 
-    def test(row: JobRow, _: datetime) -> bool:
-        job = row.job
-        named = wanted in job.name.lower() or wanted in job.model
-        return named or (may_be_id and job.job_id.startswith(wanted))
+    def test(row: R, _: datetime) -> bool:
+        named = any(wanted in get(row).lower() for get in gets)
+        return named or (may_be_id and get_id(row).startswith(wanted))
 
     return test
 
 
-def _inverted(test: Test) -> Test:
+def _inverted(test: Test[R]) -> Test[R]:
     return lambda row, now: not test(row, now)
 
 
-def _text_test(field: str, operator: str, value: str) -> Test:
-    if field not in TEXTS:
-        raise FilterError(f"no field {field!r}; there are {', '.join((*TEXTS, *NUMBERS))}")
-    get = TEXTS[field]
+def _text_test(field: str, operator: str, value: str, fields: Fields[R]) -> Test[R]:
+    if field not in fields.texts:
+        raise FilterError(f"no field {field!r}; there are {', '.join((*fields.texts, *fields.numbers))}")
+    get = fields.texts[field]
     if operator == "~":
         try:
             pattern = re.compile(value, re.IGNORECASE)
@@ -118,17 +170,17 @@ def _text_test(field: str, operator: str, value: str) -> Test:
     return lambda row, _: any(part in get(row).lower() for part in wanted) if wanted else True
 
 
-def _number_test(field: str, operator: str, value: str) -> Test:
-    if field not in NUMBERS:
-        raise FilterError(f"{field!r} is no number; numbers are {', '.join(NUMBERS)}")
+def _number_test(field: str, operator: str, value: str, fields: Fields[R]) -> Test[R]:
+    if field not in fields.numbers:
+        raise FilterError(f"{field!r} is no number; numbers are {', '.join(fields.numbers)}")
     if not value:
         return lambda row, now: True
     match = re.fullmatch(r"(-?\d*\.?\d+)([smhd]?)", value)
     if match is None:
         raise FilterError(f"{value!r} is no number (age takes 90s, 5m, 2h, 1d)")
-    get, limit = NUMBERS[field], float(match[1]) * UNITS[match[2]]
+    get, limit = fields.numbers[field], float(match[1]) * UNITS[match[2]]
 
-    def compare(row: JobRow, now: datetime) -> bool:
+    def compare(row: R, now: datetime) -> bool:
         number = get(row, now)
         return number is not None and (number > limit if operator == ">" else number < limit)
 
@@ -161,18 +213,24 @@ SORTS: dict[str, SortKey] = {
 class Query:
     """What a list shows: rows that pass `keep`, in the order `sort`, under headings by `group`."""
 
-    keep: Test
+    keep: Test[JobRow]
     sort: str = "status"
     descending: bool = False
     group: Callable[[JobRow], str] | None = None
 
     def run(self, rows: Iterable[JobRow], now: datetime) -> list[Entry]:
+        kept = self._sorted(rows, now)
+        return grouped(kept, self.group) if self.group else [row.job.job_id for row in kept]
+
+    def ids(self, rows: Iterable[JobRow], now: datetime) -> list[str]:
+        """Without headings."""
+        return [row.job.job_id for row in self._sorted(rows, now)]
+
+    def _sorted(self, rows: Iterable[JobRow], now: datetime) -> list[JobRow]:
         kept = [row for row in rows if self.keep(row, now)]
         kept.sort(key=lambda row: (-row.job.priority, row.job.queued_at, row.job.name, row.job.job_id))
         kept.sort(key=SORTS[self.sort], reverse=self.descending)
-        if self.group is None:
-            return [row.job.job_id for row in kept]
-        return grouped(kept, self.group)
+        return kept
 
 
 def grouped(rows: Iterable[JobRow], group: Callable[[JobRow], str]) -> list[Entry]:
@@ -182,11 +240,20 @@ def grouped(rows: Iterable[JobRow], group: Callable[[JobRow], str]) -> list[Entr
         groups.setdefault(group(row), []).append(row.job.job_id)
     entries: list[Entry] = []
     for title, ids in sorted(groups.items(), key=lambda item: -len(item[1])):
-        entries += [Heading(title, len(ids)), *ids]
+        entries += [Heading(title, len(ids), tuple(ids)), *ids]
     return entries
 
 
+VARYING = re.compile(
+    r"0x[0-9a-f]+|\b(?=[0-9a-f-]*\d)[0-9a-f]{8}[0-9a-f-]*\b"
+    r"|(?<![\w/\\])(?:[a-z]:[\\/]|~?/|\.{1,2}/)[^\s'\",:;)\]]+"
+    r"|\d[\d.,]*(?:e[+-]?\d+)?",
+    re.IGNORECASE,
+)
+"""Addresses and ids, paths, numbers."""
+
+
 def fingerprint(row: JobRow) -> str:
-    """An error without what differs from one job to the next: numbers, addresses, paths."""
-    first = row.reason.strip().splitlines()[0] if row.reason.strip() else "no reason was given"
-    return re.sub(r"0x[0-9a-f]+|\d[\d.,]*|(?<=[\s'\"])/[^\s'\"]+", "…", first)
+    """An error without what differs from one job to the next: the first line that says something."""
+    first = next((line for line in row.reason.splitlines() if line.strip()), "no reason was given")
+    return VARYING.sub("…", first.strip())

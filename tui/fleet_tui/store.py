@@ -6,16 +6,20 @@ cutting the same history into frames and reconnects gives the same rows.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from fleet_protocol.events import Event, EventsFrame, LiveFrame, SnapshotFrame
 from fleet_protocol.jobs import JobView, Progress
 from fleet_protocol.states import JobStatus
-from fleet_protocol.workers import WorkerView
+from fleet_protocol.workers import Gauges, WorkerView
 
 Frame = SnapshotFrame | EventsFrame | LiveFrame
+HELD_EVENTS = 2000
+HELD_GAUGES = 120
+"""Samples of each worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,44 @@ class JobRow:
         return self.job.reason or ""
 
 
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """A failure that was put back into the queue and is not over yet."""
+
+    reason: str
+    """What it had failed of."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event without the row after it, save for what it is found by."""
+
+    event: int
+    at: datetime
+    kind: str
+    actor: str
+    detail: str
+    name: str
+    """Of the job or the worker that it is about."""
+    job_id: str = ""
+    worker_id: str = ""
+    state: str = ""
+    model: str = ""
+    mode: str = ""
+    worker: str = ""
+
+    @classmethod
+    def of(cls, event: Event) -> EventRow:
+        told = (event.event, event.at, event.kind, event.actor, event.detail or "")
+        if (job := event.job) is not None:
+            what = (job.status.value, job.model, job.mode, job.worker or "")
+            return cls(*told, job.name, job.job_id, "", *what)
+        if (worker := event.worker) is not None:
+            return cls(*told, worker.name, worker_id=worker.worker, worker=worker.name)
+        return cls(*told, "")
+
+
 @dataclass(slots=True)
 class Changes:
     """What moved since it was last taken."""
@@ -46,9 +88,10 @@ class Changes:
     order: bool = False
     """Rows came, went or changed status: lists have to be worked out again."""
     workers: bool = False
+    events: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.jobs) or self.order or self.workers
+        return bool(self.jobs) or self.order or self.workers or self.events
 
 
 class Store:
@@ -60,6 +103,12 @@ class Store:
         """The last event that is in the rows; None before the first snapshot."""
         self.jobs: dict[str, JobRow] = {}
         self.workers: dict[str, WorkerView] = {}
+        self.handled: dict[str, Handled] = {}
+        """By job: what was requeued since this store saw it fail, until it is over again."""
+        self.events: deque[EventRow] = deque(maxlen=HELD_EVENTS)
+        """The newest last."""
+        self.gauges: dict[str, deque[Gauges]] = {}
+        """By worker: the last samples as they were told, the newest last."""
         self.told_at: datetime | None = None
         """When the last frame arrived, by this machine's clock."""
         self._active: set[str] = set()
@@ -81,11 +130,25 @@ class Store:
                 self._apply_live(frame)
                 self._ahead = frame.server_time - at
 
-    def put(self, job: JobView) -> None:
+    def learn(self, history: Iterable[Event]) -> None:
+        """Events from before the first frame, in order; those that are known already change nothing."""
+        first = self.events[0].event if self.events else (self.cursor or 0) + 1
+        older = [EventRow.of(event) for event in history if event.event < first]
+        self.events = deque([*older, *self.events], HELD_EVENTS)
+        self._changes.events = True
+
+    def put(self, row: JobView | WorkerView) -> None:
         """A row from elsewhere, such as an action's answer; an older one than ours is ignored."""
+        if isinstance(row, WorkerView):
+            self._put_worker(row)
+        else:
+            self._put_job(row)
+
+    def _put_job(self, job: JobView) -> None:
         known = self.jobs.get(job.job_id)
         if known is not None and job.version < known.job.version:
             return
+        self._remember(known, job)
         same_attempt = known is not None and known.job.attempt == job.attempt and job.status.is_active
         still_waits = known is not None and known.job.status is job.status is JobStatus.PENDING
         self.jobs[job.job_id] = JobRow(
@@ -97,6 +160,18 @@ class Store:
         self._note_active(job)
         self._changes.jobs.add(job.job_id)
         self._changes.order = True
+
+    def _put_worker(self, worker: WorkerView) -> None:
+        known = self.workers.get(worker.worker)
+        gauges = known.gauges if known is not None and worker.live else None
+        self.workers[worker.worker] = worker.model_copy(update={"gauges": gauges})
+        self._changes.workers = True
+
+    def _remember(self, known: JobRow | None, job: JobView) -> None:
+        if job.status.is_terminal:
+            self.handled.pop(job.job_id, None)
+        elif known is not None and known.job.status is JobStatus.FAILED:
+            self.handled[job.job_id] = Handled(known.reason, job.updated_at)
 
     def take_changes(self) -> Changes:
         taken, self._changes = self._changes, Changes()
@@ -124,24 +199,29 @@ class Store:
 
     def _replace_all(self, frame: SnapshotFrame) -> None:
         self.fleet, self.cursor = frame.fleet, frame.cursor
-        self._changes = Changes(
-            jobs={*self.jobs, *(job.job_id for job in frame.jobs)}, order=True, workers=True
-        )
+        ids = {job.job_id for job in frame.jobs}
+        self._changes = Changes(jobs={*self.jobs, *ids}, order=True, workers=True, events=True)
+        for job in frame.jobs:
+            self._remember(self.jobs.get(job.job_id), job)
+        self.handled = {job_id: one for job_id, one in self.handled.items() if job_id in ids}
         self.jobs = {job.job_id: JobRow(job, job.progress) for job in frame.jobs}
         self._active = {job.job_id for job in frame.jobs if job.status.is_active}
         self.workers = {worker.worker: worker for worker in frame.workers}
+        self.gauges = {one: held for one, held in self.gauges.items() if one in self.workers}
+        for worker in frame.workers:
+            if worker.gauges is not None:
+                self._measure(worker.worker, worker.gauges)
 
     def _apply_event(self, event: Event) -> None:
         if self.cursor is not None and event.event <= self.cursor:
             return
         self.cursor = event.event
+        self.events.append(EventRow.of(event))
+        self._changes.events = True
         if event.job is not None:
-            self.put(event.job)
+            self._put_job(event.job)
         if event.worker is not None:
-            known = self.workers.get(event.worker.worker)
-            gauges = known.gauges if known is not None and event.worker.live else None
-            self.workers[event.worker.worker] = event.worker.model_copy(update={"gauges": gauges})
-            self._changes.workers = True
+            self._put_worker(event.worker)
 
     def _apply_live(self, frame: LiveFrame) -> None:
         for job_id, progress in frame.progress.items():
@@ -169,7 +249,11 @@ class Store:
             worker = self.workers.get(worker_id)
             if worker is not None and worker.gauges != gauges:
                 self.workers[worker_id] = worker.model_copy(update={"gauges": gauges})
+                self._measure(worker_id, gauges)
                 self._changes.workers = True
+
+    def _measure(self, worker_id: str, gauges: Gauges) -> None:
+        self.gauges.setdefault(worker_id, deque(maxlen=HELD_GAUGES)).append(gauges)
 
     def _update(self, row: JobRow) -> None:
         self.jobs[row.job.job_id] = row
