@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -18,6 +18,7 @@ from fleet_protocol.logs import (
     LogEnd,
     LogHole,
     LogStart,
+    LogTime,
     StreamHello,
     data_frame,
     to_agent,
@@ -226,3 +227,25 @@ async def test_any_transport_and_any_viewer_have_the_same_bytes(
         await worker.finish(attempt, log_bytes=len(bringer.truth))
     for start, viewer in zip(starts, viewers, strict=True):
         assert viewer.result() == bringer.truth[start:]
+
+
+async def words(fleet: Coordinator, path: str) -> list[object]:
+    async with fleet.websocket(path) as viewer:
+        return [told if isinstance(told, bytes) else to_viewer.validate_json(told) async for told in viewer]
+
+
+async def test_times_are_told_when_the_second_changes_to_those_who_ask(
+    fleet: Coordinator, held: tuple[Worker, ClaimAnswer]
+):
+    worker, attempt = held
+    began = int(fleet.clock.now().timestamp())
+    await worker.log(attempt, 0, b"one\n")
+    await worker.log(attempt, 4, b"two\n")
+    fleet.clock.advance(75)
+    await worker.log(attempt, 8, b"three\n")
+    await worker.finish(attempt, log_bytes=14)
+
+    first, second = (LogTime(at=datetime.fromtimestamp(began + after, UTC)) for after in (0, 75))
+    told = await words(fleet, f"{LOG}?times=true")
+    assert told[1:-1] == [first, b"one\ntwo\n", second, b"three\n"]
+    assert (await words(fleet, LOG))[1:-1] == [b"one\ntwo\nthree\n"]
