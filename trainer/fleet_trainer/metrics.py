@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
+from fleet_trainer.calibration import Calibration, calibration, fixed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,11 +50,14 @@ class Evaluation(TypedDict):
     confusion: list[list[int]]  # a row for each actual class, a column for each predicted one
     hosts: dict[str, dict[str, float]]  # accuracy, macro_f1, windows
     worst_host: str
+    calibration: Calibration
 
 
 def evaluate(
-    windows: Windows, predicted: NDArray[np.int64], classes: Sequence[str], bootstrap: Bootstrap
+    windows: Windows, probabilities: NDArray[np.float32], classes: Sequence[str], bootstrap: Bootstrap
 ) -> Evaluation:
+    """Of (windows, classes) probabilities; the likeliest class is the predicted one."""
+    predicted = probabilities.argmax(1)
     groups = windows.host if bootstrap.unit == "host" else windows.recording
     tables = confusions(groups, windows.y, predicted, len(classes))
     total = tables.sum(0)
@@ -83,6 +88,7 @@ def evaluate(
         "confusion": total.tolist(),
         "hosts": hosts,
         "worst_host": min(hosts, key=lambda host: hosts[host]["accuracy"]),
+        "calibration": calibration(windows.y, probabilities),
     }
 
 
@@ -139,8 +145,3 @@ def _per_host(windows: Windows, predicted: NDArray[np.int64], classes: int) -> d
         host: {"accuracy": fixed(right), "macro_f1": fixed(f1), "windows": int(count)}
         for host, right, f1, count in scores
     }
-
-
-def fixed(value: float) -> float:
-    """Six decimals: what is written never hangs on the last bits of a sum."""
-    return round(float(value), 6)

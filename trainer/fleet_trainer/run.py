@@ -39,7 +39,7 @@ def run(job: Job, spec: JobSpec, hyper: Hyper) -> None:
     job.phase("test")
     probabilities = fitted.predict(test)
     bootstrap = Bootstrap(parts.unit, spec.n_resamples, derived_seed(spec.seed, "bootstrap"))
-    result = evaluate(test, probabilities.argmax(1), dataset.classes, bootstrap)
+    result = evaluate(test, probabilities, dataset.classes, bootstrap)
 
     job.output_dir.mkdir(parents=True, exist_ok=True)
     fitted.save(job.output_dir)
