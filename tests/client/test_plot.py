@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fleet_client.plot import ASCII, FINE, LEAST_HEIGHT, LEAST_WIDTH, Charset, Point, plot
+from fleet_client.plot import ASCII, FINE, LEAST_HEIGHT, LEAST_WIDTH, Cell, Charset, Point, overlay, plot
 
 FALLING: list[Point] = [(step, 1 / (step + 1), 0.0) for step in range(100)]
 
@@ -77,3 +77,26 @@ def test_both_extremes_touch_the_frame(charset: Charset):
     drawn = [set(line[9:]) - set(" ┤│+|") for line in lines]
     assert drawn[0]
     assert drawn[9]
+
+
+def flat(lines: list[list[Cell]]) -> list[str]:
+    return ["".join(text for text, _ in line) for line in lines]
+
+
+def test_curves_over_each_other_have_letters_and_owners():
+    rising, falling = [(at, float(at)) for at in range(20)], [(at, 19.0 - at) for at in range(20)]
+    lines = overlay([rising, falling], 30, 8, ASCII)
+    assert flat(lines)[0].endswith("aa")
+    assert flat(lines)[5].endswith("bb")
+    assert {owner for line in lines for _, owner in line} == {None, 0, 1}
+    fine = flat(overlay([rising, falling], 30, 8))
+    assert (fine[0][-1], fine[5][-1]) == ("a", "b"), "their ends are told apart without colour"
+    assert all(len(line) == len(fine[0]) for line in fine[:6])
+
+
+def test_a_logarithmic_scale_leaves_out_what_has_no_logarithm():
+    curve = [(0, 100.0), (1, 1.0), (2, 0.01), (3, 0.0), (4, -1.0)]
+    lines = flat(overlay([curve], 40, 9, ASCII, log=True, across=lambda x: f"{x:.0f}s"))
+    assert (lines[0].split()[0], lines[6].split()[0], lines[-1].split()) == ("100", "0.01", ["0s", "4s"])
+    assert "*" in lines[3], "1 is halfway from 0.01 to 100"
+    assert overlay([[(0, -1.0)]], 40, 9, log=True) == overlay([[], []], 40, 9) == []

@@ -220,6 +220,7 @@ def test_the_last_events_are_kept_and_history_goes_before_them() -> None:
 def test_the_last_gauges_of_each_worker_are_kept() -> None:
     box = worker("pi", gauges=Gauges(cpu_pct=0))
     store = told(snapshot([], [box, worker("x", number=2)]))
+    share = Gauges()
     for percent in range(1, HELD_GAUGES + 50):
         share = Gauges(cpu_pct=percent % 100)
         store.apply(LiveFrame(server_time=NOW, gauges={box.worker: share}), NOW)
