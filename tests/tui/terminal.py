@@ -41,7 +41,8 @@ class Terminal:
             stderr=follower,
             start_new_session=True,
             env=clean
-            | {"TERM": "xterm-256color", "COLORTERM": "truecolor", "FLEET_STATE_DIR": str(home)}
+            | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+            | {"FLEET_STATE_DIR": str(home), "FLEET_CONFIG_DIR": str(home)}
             | environment,
         )
         self.seen = b""

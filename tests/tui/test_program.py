@@ -84,15 +84,32 @@ def test_it_ends_cleanly_and_gives_the_terminal_back(end, nobody: str, tmp_path:
         assert b"Traceback" not in opened.seen
 
 
-def test_no_colour_means_no_colour(nobody: str, tmp_path: Path) -> None:
-    with terminal("--url", nobody, home=tmp_path, NO_COLOR="1") as opened:
+def test_no_colour_means_no_colour_and_ascii_nothing_but_ascii(nobody: str, tmp_path: Path) -> None:
+    with terminal("--url", nobody, "--ascii", home=tmp_path, NO_COLOR="1") as opened:
         opened.until("Still trying")
+        opened.type(b"/nothing\r")
+        opened.until("/nothing")
         opened.type(b"?")
         opened.until("regular expression")
 
-        codes = {code for run in re.findall(rb"\x1b\[([0-9;]*)m", opened.seen) for code in run.split(b";")}
+        codes = {
+            code for run in re.findall(rb"\x1b\[([0-9;:]*)m", opened.seen) for code in re.split(b"[;:]", run)
+        }
         attributes = {b"", b"0", b"1", b"2", b"7", b"22", b"27"}
         assert codes <= attributes | {b"39", b"49"}  # these two say: the terminal's own
+        assert opened.seen.isascii()
+        opened.type(b"qq")
+        assert opened.ended() == 0
+        assert '"ascii": true' in (tmp_path / "dashboard.json").read_text()
+
+
+def test_a_terminal_that_cannot_be_drawn_on_and_a_theme_that_is_none_exit_2(tmp_path: Path) -> None:
+    with terminal(home=tmp_path, TERM="dumb") as opened:
+        assert opened.ended() == 2
+        assert b"fleet status" in opened.seen
+    with terminal("--theme", "drak", home=tmp_path) as opened:
+        assert opened.ended() == 2
+        assert b"there is no theme 'drak', but: dark, light" in opened.seen
 
 
 def test_colours_are_sent_where_they_are_wanted(nobody: str, tmp_path: Path) -> None:

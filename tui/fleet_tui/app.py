@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from textual import on
 from textual.app import App
 from textual.binding import Binding
+from textual.filter import LineFilter
 from textual.timer import Timer
 
 from fleet_client.errors import FleetError, NotAuthenticated, NotPermitted
@@ -19,15 +22,14 @@ from fleet_tui.board import Board
 from fleet_tui.facts import Link
 from fleet_tui.inspector import Inspector, Need
 from fleet_tui.listings import Clock
-from fleet_tui.palette import THEME
+from fleet_tui.pace import Pace
+from fleet_tui.palette import DARK, LIGHT, Ascii
 from fleet_tui.saving import free_path, write_lines, write_pieces
+from fleet_tui.settings import UNTOUCHED, Settings
 from fleet_tui.store import Frame, Store
 from fleet_tui.transport import Access, Coordinator, Waiting, follow_events, whole_log
 from fleet_tui.widgets.dialogs import Confirm
 from fleet_tui.widgets.pager import Pager
-
-FLUSH_SECONDS = 0.1
-"""What arrives within it is drawn at once."""
 
 
 class FleetTui(App[None], inherit_bindings=False):
@@ -42,10 +44,19 @@ class FleetTui(App[None], inherit_bindings=False):
         Binding("q", "quit", "quit"),
     ]
 
-    def __init__(self, access: Access, *, clock: Clock = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        clock: Clock = lambda: datetime.now(UTC),
+        settings: Settings = UNTOUCHED,
+        pace: Pace | None = None,
+    ) -> None:
         # With NO_COLOR Textual turns colours into greys; only in its ANSI mode it sends none at all.
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
         self.access, self.clock = access, clock
+        self._settings, self._pace = settings, pace or Pace()
+        self._ascii = Ascii(settings.ascii)
         self.store = Store()
         self.inspector = Inspector(self._inspected, self._text_grew)
         self.board = Board(self.store, self.inspector, access, clock)
@@ -58,13 +69,28 @@ class FleetTui(App[None], inherit_bindings=False):
         self._asking: Timer | None = None
 
     def on_load(self) -> None:
-        self.register_theme(THEME)
-        if not self.no_color:
-            self.theme = "fleet"
+        for theme in (DARK, LIGHT):
+            self.register_theme(theme)
+        self.theme = self._settings.theme if self._settings.theme in self.available_themes else DARK.name
         self.animation_level = "none"
         for name in ("SIGTERM", "SIGHUP"):
             with suppress(NotImplementedError, AttributeError):  # Windows has neither
                 asyncio.get_running_loop().add_signal_handler(getattr(signal, name), self.exit)
+
+    @property
+    def settings(self) -> Settings:
+        """As the operator leaves them."""
+        return replace(self._settings, theme=self.theme)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *([self._ascii] if self._ascii.enabled else [])]
+
+    def on_app_blur(self) -> None:
+        self._pace.focused = False
+
+    def on_app_focus(self) -> None:
+        self._pace.focused = True
+        self._show_changes()
 
     def get_default_screen(self) -> Board:
         return self.board
@@ -101,7 +127,7 @@ class FleetTui(App[None], inherit_bindings=False):
     def _flush_soon(self) -> None:
         if not self._flush_due:
             self._flush_due = True
-            self.set_timer(FLUSH_SECONDS, self._show_changes)
+            self.set_timer(self._pace.seconds, self._show_changes)
 
     def _show_changes(self) -> None:
         self._flush_due = False
@@ -135,7 +161,7 @@ class FleetTui(App[None], inherit_bindings=False):
         self._dropped += dropped
         if not self._text_due:
             self._text_due = True
-            self.set_timer(FLUSH_SECONDS, self._show_text)
+            self.set_timer(self._pace.seconds, self._show_text)
 
     def _show_text(self) -> None:
         self._text_due = False

@@ -1,68 +1,153 @@
-"""How meanings look: one quiet theme with one accent; without colour, weight and reverse carry them."""
+"""How meanings look: themes of one accent, their likeness without colour, and every glyph's likeness in ASCII."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from textual.app import App
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.strip import Strip
 from textual.theme import Theme
 
 from fleet_tui.text import Line, Tone, fit, line_width
 
-ACCENT = "#6cb6d9"
-THEME = Theme(
-    name="fleet",
-    primary=ACCENT,
-    accent=ACCENT,
+# Good, bad and warn differ from each other also for eyes that do not tell red from green.
+DARK = Theme(
+    name="dark",
+    primary="#6cb6d9",
+    accent="#6cb6d9",
     foreground="#c9d1d9",
     background="#0e1216",
     surface="#0e1216",
     panel="#161c22",
-    success="#86b38a",
-    warning="#d8ae5c",
-    error="#e58a63",  # orange rather than red: apart from the green also for colour-blind eyes
+    success="#7cc4a8",
+    warning="#ead28a",
+    error="#e8703f",
     dark=True,
-    variables={"scrollbar": "#2b343d", "scrollbar-hover": "#3a4651", "scrollbar-active": ACCENT},
+    variables={"scrollbar": "#2b343d", "scrollbar-hover": "#3a4651", "scrollbar-active": "#6cb6d9"},
+)
+LIGHT = Theme(
+    name="light",
+    primary="#1668a0",
+    accent="#1668a0",
+    foreground="#24292f",
+    background="#fefefc",
+    surface="#fefefc",
+    panel="#f2f2ee",
+    success="#0f7a5c",
+    warning="#946f00",
+    error="#8f1d14",
+    dark=False,
+    variables={"scrollbar": "#cfd3d6", "scrollbar-hover": "#b6bcc1", "scrollbar-active": "#1668a0"},
 )
 
-COLOURED: dict[Tone, Style] = {
-    "plain": Style(),
-    "dim": Style(color="#7d8894"),
-    "strong": Style(color="#eef2f5", bold=True),
-    "accent": Style(color=ACCENT),
-    "good": Style(color="#86b38a"),
-    "bad": Style(color="#e58a63"),
-    "warn": Style(color="#d8ae5c"),
-    "rule": Style(color="#36414b"),
-}
-COLOURLESS: dict[Tone, Style] = {
-    "plain": Style(),
-    "dim": Style(dim=True),
-    "strong": Style(bold=True),
-    "accent": Style(),
-    "good": Style(),
-    "bad": Style(bold=True),
-    "warn": Style(bold=True),
-    "rule": Style(dim=True),
-}
-CURSOR = Style(bgcolor="#1d2730")
-CURSOR_COLOURLESS = Style(reverse=True)
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A style for each tone, and what lies under the row of the cursor."""
+
+    tones: Mapping[Tone, Style]
+    cursor: Style
 
 
-def styles(no_color: bool) -> dict[Tone, Style]:
-    return COLOURLESS if no_color else COLOURED
+COLOURLESS = Look(
+    {
+        "plain": Style(),
+        "dim": Style(dim=True),
+        "strong": Style(bold=True),
+        "accent": Style(),
+        "good": Style(),
+        "bad": Style(bold=True),
+        "warn": Style(bold=True),
+        "rule": Style(dim=True),
+    },
+    cursor=Style(reverse=True),
+)
 
 
-def strip(line: Line, width: int, base: Style, *, no_color: bool = False) -> Strip:
+def look(app: App[object]) -> Look:
+    """Of the theme that `app` shows now."""
+    if app.no_color or app.native_ansi_color:
+        return COLOURLESS
+    if app.theme not in _looks:
+        _looks[app.theme] = _look_of(app.theme_variables)
+    return _looks[app.theme]
+
+
+_looks: dict[str, Look] = {}
+
+
+def _look_of(variables: Mapping[str, str]) -> Look:
+    ink, paper = Color.parse(variables["foreground"]), Color.parse(variables["background"])
+
+    def style(color: Color, *, bold: bool = False) -> Style:
+        return Style(color=color.rich_color, bold=bold or None)
+
+    def named(name: str) -> Style:
+        return style(Color.parse(variables[name]))
+
+    return Look(
+        {
+            "plain": Style(),
+            "dim": style(ink.blend(paper, 0.35)),
+            "strong": style(ink.blend(paper.get_contrast_text(1.0), 0.7), bold=True),
+            "accent": named("accent"),
+            "good": named("success"),
+            "bad": named("error"),
+            "warn": named("warning"),
+            "rule": style(ink.blend(paper, 0.78)),
+        },
+        cursor=Style(bgcolor=paper.blend(Color.parse(variables["accent"]), 0.15).rich_color),
+    )
+
+
+def strip(line: Line, width: int, base: Style, shown: Look) -> Strip:
     """A line of exactly `width` cells; `base` lies under each piece's own style."""
-    tones = styles(no_color)
     segments: list[Segment] = []
     room = width
     for text, tone in line:
         if (used := line_width([(text, tone)])) > room:
             text, used = fit(text, room), room
-        segments.append(Segment(text, base + tones[tone]))
+        segments.append(Segment(text, base + shown.tones[tone]))
         room -= used
         if room <= 0:
             break
     return Strip([*segments, Segment(" " * room, base)] if room > 0 else segments, width)
+
+
+GLYPHS = {
+    "○": "o", "◐": "~", "●": "*", "✓": "+", "✗": "x", "⊘": "-", "↺": "<", "◌": "~",
+    "…": "~", "·": "-", "–": "-", "—": "-", "×": "x", "°": " ", "⏎": "<", "↑": "^", "↓": "v", "←": "<", "→": ">",
+    "─": "-", "━": "=", "╸": "-", "│": "|", "┤": "+", "└": "+", "▌": ">", "┃": "|", "▔": "-", "🔎": "> ",
+}  # fmt: skip
+"""What `--ascii` draws instead, cell for cell."""
+
+
+def ascii_of(text: str) -> str:
+    """`text` in as many cells of ASCII; `?` for what is no glyph of the dashboard's own."""
+    if text.isascii():
+        return text
+    return set_cell_size("".join(map(_ascii_glyph, text)), cell_len(text))
+
+
+def _ascii_glyph(glyph: str) -> str:
+    if glyph.isascii():
+        return glyph
+    if "\u2800" <= glyph <= "\u28ff":  # braille: dots in the upper half, in the lower one, in both
+        dots = ord(glyph) - 0x2800
+        return " '.:"[bool(dots & 0x1B) + 2 * bool(dots & 0xE4)]
+    if "▁" <= glyph <= "█":  # a bar of eight heights
+        return "_.,-=+*#"[ord(glyph) - ord("▁")]
+    return GLYPHS.get(glyph, "?" * cell_len(glyph))
+
+
+class Ascii(LineFilter):
+    """The last thing on the way to the terminal, so that it also meets borders, scrollbars and names."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(ascii_of(text), style, control) for text, style, control in segments]

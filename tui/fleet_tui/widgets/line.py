@@ -9,7 +9,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from fleet_tui.palette import strip
+from fleet_tui.palette import look, strip
 from fleet_tui.text import Line
 
 
@@ -40,7 +40,7 @@ class Lines(Widget):
     def render_line(self, y: int) -> Strip:
         base = self.rich_style
         line = self._lines[y] if y < len(self._lines) else []
-        return strip(line, self.size.width, base, no_color=self.app.no_color)
+        return strip(line, self.size.width, base, look(self.app))
 
     def on_click(self, event: events.Click) -> None:
         self.post_message(self.Clicked(self, event.x))

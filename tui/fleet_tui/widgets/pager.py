@@ -17,7 +17,7 @@ from textual.strip import Strip
 
 from fleet_client.folding import HELD_LINES
 from fleet_tui.log import LogText
-from fleet_tui.palette import styles
+from fleet_tui.palette import look
 from fleet_tui.reading import Pattern, Reading, Text, moment, widest
 
 Typed = Literal["search", "keep", "time"]
@@ -164,7 +164,7 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
         if row >= self.rows:
             return Strip.blank(width, base)
         line, part = self.reading.at(row)
-        tones = styles(self.app.no_color)
+        tones = look(self.app).tones
         plain = base if self.reading.is_hit(line) else base + tones["dim"]
         stamp = " " + self._stamp(line, part)
         x = self.scroll_offset.x

@@ -12,7 +12,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from fleet_tui.listings import Listing
-from fleet_tui.palette import CURSOR, CURSOR_COLOURLESS, strip
+from fleet_tui.palette import look, strip
 from fleet_tui.query import Entry, Heading
 from fleet_tui.text import Line
 
@@ -98,7 +98,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def render_line(self, y: int) -> Strip:
         at = y - 1 + self.scroll_offset.y
-        base = self.rich_style
+        base, shown = self.rich_style, look(self.app)
         if y == 0:
             title = self._listing.title(self._width) if self._listing else []
             line: Line = [("  ", "plain"), *title]
@@ -106,11 +106,11 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             entry = self.entries[at]
             line = self._heading(entry) if isinstance(entry, Heading) else self._row(entry)
             if entry == self.cursor:
-                base += CURSOR_COLOURLESS if self.app.no_color else CURSOR
+                base += shown.cursor
         else:
             said = self._listing.empty if self._listing and not self.entries else ()
             line = [("  ", "plain"), (said[y - 2], "dim")] if 2 <= y < 2 + len(said) else []
-        return strip(line, self.scrollable_content_region.width, base, no_color=self.app.no_color)
+        return strip(line, self.scrollable_content_region.width, base, shown)
 
     def _heading(self, heading: Heading) -> Line:
         return [("  ", "plain"), (heading.title, "strong"), (f"  × {heading.count}", "dim")]
