@@ -1,8 +1,11 @@
-"""`fleet-server serve | migrate`."""
+"""`fleet-server serve | migrate | backup | restore | verify`."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -93,10 +96,7 @@ def migrate(data: Data = None, database_url: Database = None) -> None:
     from fleet_server.schema import SchemaError
     from fleet_server.schema import migrate as upgrade
 
-    given = {
-        name: value for name, value in (("data", data), ("database_url", database_url)) if value is not None
-    }
-    settings = _settings(given)
+    settings = _of(data, database_url)
     try:
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         revision = upgrade(settings.url)
@@ -109,6 +109,83 @@ def migrate(data: Data = None, database_url: Database = None) -> None:
             f"cannot use {error.filename or settings.data}: {error.strerror}; give another folder with --data"
         )
     typer.echo(f"fleet-server: the database is at revision {revision}")
+
+
+File = Annotated[Path | None, typer.Argument(help="The backup.")]
+
+
+@app.command()
+def backup(file: File = None, data: Data = None, database_url: Database = None) -> None:
+    """Copy the database while the coordinator runs; artifacts and logs are files that any program can copy."""
+    from fleet_server.backup import back_up
+
+    settings = _of(data, database_url)
+    with _told():
+        made = back_up(settings.url, settings.data, file, datetime.now(UTC))
+        typer.echo(f"fleet-server: {made} ({made.stat().st_size:,} bytes), whole and checked")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="The backup.")],
+    data: Data = None,
+    database_url: Database = None,
+) -> None:
+    """Put a backup in the database's place, and what was there aside; the coordinator has to be stopped."""
+    from fleet_server.backup import restore as put_back
+
+    settings = _of(data, database_url)
+    with _told():
+        aside = put_back(file, settings.url, settings.data, datetime.now(UTC))
+        typer.echo(f"fleet-server: {file} is the database now; the one before is {aside or 'none'}")
+    _verify(file, settings, digests=False)
+
+
+@app.command()
+def verify(
+    file: File = None,
+    data: Data = None,
+    database_url: Database = None,
+    digests: Annotated[bool, typer.Option("--digests", help="Read every byte of every file.")] = False,
+) -> None:
+    """Check the database, or a backup of it, and that the files it refers to are there and whole."""
+    _verify(file, _of(data, database_url), digests=digests)
+
+
+def _verify(file: Path | None, settings: Settings, *, digests: bool) -> None:
+    from fleet_server.backup import database_file
+    from fleet_server.backup import verify as look
+
+    with _told():
+        found = look(file or database_file(settings.url), settings.data, digests=digests)
+    for sentence in found.wrong:
+        typer.echo(sentence)
+    how = "their digests" if digests else "their sizes"
+    typer.echo(
+        f"fleet-server: {found.jobs} jobs, {found.files} artifacts and blobs, {len(found.wrong)} of them wrong by {how}"
+    )
+    if found.wrong:
+        raise typer.Exit(1)
+
+
+def _of(data: Path | None, database_url: str | None) -> Settings:
+    given = {"data": data, "database_url": database_url}
+    return _settings({name: value for name, value in given.items() if value is not None})
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What went wrong, in a sentence."""
+    from fleet_server.activity import FolderInUse
+    from fleet_server.backup import Unsound
+    from fleet_server.schema import SchemaError
+
+    try:
+        yield
+    except (Unsound, SchemaError, FolderInUse) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'the disk'}: {error.strerror}")
 
 
 def _split(command: str) -> list[str]:

@@ -56,14 +56,19 @@ def back_up(url: str, revision: str) -> Path:
     copy = database.with_name(
         f"{database.name}.before-{revision}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     )
-    engine = writing_engine(url)
-    connection = (
-        engine.raw_connection()
-    )  # VACUUM runs in no transaction, and the engine's connections open one
-    connection.cursor().execute("VACUUM INTO ?", (str(copy),))
-    connection.close()
-    engine.dispose()
+    copy_to(url, copy)
     return copy
+
+
+def copy_to(url: str, copy: Path) -> None:
+    """A whole and consistent copy of a SQLite database, also while it is written to."""
+    engine = writing_engine(url)
+    connection = engine.raw_connection()  # VACUUM runs in no transaction; the engine's connections open one
+    try:
+        connection.cursor().execute("VACUUM INTO ?", (str(copy),))
+    finally:
+        connection.close()
+        engine.dispose()
 
 
 def current(url: str) -> str | None:
