@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 from backports.zstd import ZstdFile
 
 from fleet_protocol.ids import AttemptId
+from fleet_protocol.workers import ClaimAnswer
 from fleet_server.errors import LogClosed, LogDiverged, LogGap
 from fleet_server.logs import reading
 from fleet_server.logs.closed import FRAME_BYTES, Damaged, Interrupted
 from fleet_server.logs.closing import Closing
 from fleet_server.logs.sidecar import Kind, read_rows
 from fleet_server.logs.store import LogStore
-from tests.server.coordinator import Coordinator, FakeClock, job, jobs, manifest, refused
+from tests.server.coordinator import Coordinator, FakeClock, Worker, job, jobs, manifest, refused
 
 ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000000")
 TEXT = b"".join(b"%d %s\n" % (line, b"." * (line * 37 % 300)) for line in range(24_000))
@@ -240,6 +244,40 @@ async def test_a_log_that_nobody_brings_is_given_up_after_a_day(fleet: Coordinat
     fleet.clock.advance(timedelta(hours=23).total_seconds())
     await loop.once()
     assert await states(fleet, noisy.job.job_id) == ["partial"]
+
+
+async def test_what_a_lost_attempt_says_of_its_log_closes_it(fleet: Coordinator):
+    await fleet.load(manifest(*jobs(4)))
+    worker, thief = await fleet.worker(max_jobs=4), await fleet.worker("thief")
+    lost = [await worker.take() for _ in range(4)]
+    await fleet.post(f"/v1/job/{lost[3].job.job_id}/cancel")
+    for _ in range(21):  # to the end of the lease, without a pause of the sweep's own
+        fleet.clock.advance(30)
+        await fleet.sweep.once()
+    before = await rows(fleet, lost), await fleet.count("events")
+    for at, attempt in enumerate(lost):
+        await worker.log(attempt, 0, b"abc\n")
+        await refused(await thief.error(attempt, log_bytes=4), 409, "stale_attempt")
+        report = (worker.finish, worker.error, _released(worker), _released(worker))[at]
+        for log_bytes in (8, 4):  # what was said first counts
+            answer = await report(attempt, log_bytes=log_bytes)
+            assert answer.status_code == (200 if at == 3 else 409), "it was cancelled, or has lost the job"
+    loop = closing(fleet)
+    await loop.once()
+    assert (await rows(fleet, lost), await fleet.count("events")) == before
+    for attempt in lost:
+        await worker.log(attempt, 4, b"def\n")
+    await loop.once()
+    assert [row["log_state"] for row in await rows(fleet, lost)] == ["complete"] * 4
+
+
+def _released(worker: Worker) -> Callable[..., Awaitable[httpx.Response]]:
+    return partial(worker.say, "release", reason="drained")
+
+
+async def rows(fleet: Coordinator, attempts: Sequence[ClaimAnswer]) -> list[dict[str, object]]:
+    """Each attempt as its job tells it."""
+    return [(await fleet.job(attempt.job.job_id))["history"][0] for attempt in attempts]
 
 
 async def test_old_logs_expire_and_say_so(fleet: Coordinator):

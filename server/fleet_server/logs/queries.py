@@ -50,6 +50,23 @@ async def expired(connection: AsyncConnection, before: datetime) -> list[Attempt
     return list(await connection.scalars(statement.order_by(attempts.c.ended_at)))
 
 
+_KEEP_LENGTH = (
+    update(attempts)
+    .where(
+        attempts.c.attempt == bindparam("_attempt"),
+        attempts.c.log_bytes.is_(None),
+        attempts.c.status.not_in(OPEN),
+    )
+    .values(log_bytes=bindparam("_length"))
+)
+
+
+def keep_length(tx: Transaction, attempt: AttemptId, length: int | None) -> None:
+    """Note how long the log of an attempt that is over is said to be, where nobody said so before."""
+    if length is not None:
+        tx.connection.execute(_KEEP_LENGTH, {"_attempt": attempt, "_length": length})
+
+
 _SET_STATE = (
     update(attempts).where(attempts.c.attempt == bindparam("_attempt")).values(log_state=bindparam("_state"))
 )

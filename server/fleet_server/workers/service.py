@@ -49,6 +49,7 @@ from fleet_server.jobs.model import Attempt, Job, code_of
 from fleet_server.jobs.queries import job_and_attempt, job_and_attempt_async
 from fleet_server.jobs.record import apply
 from fleet_server.jobs.transitions import Change, Failure, Policy, Result
+from fleet_server.logs import queries as log_queries
 from fleet_server.matching.loop import MatchingLoop
 from fleet_server.settings import Settings
 from fleet_server.workers import queries
@@ -58,6 +59,8 @@ from fleet_server.workers.roster import Roster, Worker
 
 log = structlog.get_logger()
 SHORTEST_ID = 4
+EndRequest = CompleteRequest | FailRequest | ReleaseRequest
+Decide = Callable[[Transaction, Job, Attempt], Change | None]
 
 
 @dataclass(slots=True)
@@ -186,7 +189,12 @@ class Workers:
         return transitions.verdict(job, found, worker)
 
     async def start(self, job_id: JobId, request: StartRequest) -> TransitionAnswer:
-        return await self._change(job_id, request.worker, request.attempt, transitions.started)
+        return await self._change(
+            job_id,
+            request.worker,
+            request.attempt,
+            lambda tx, job, attempt: transitions.started(job, attempt, tx.now),
+        )
 
     async def checkpoint(self, attempt: AttemptId, request: CheckpointRequest) -> TransitionAnswer:
         async with self.database.read() as connection:
@@ -200,7 +208,7 @@ class Workers:
                 raise BlobMissing
             return change
 
-        return await self._change_in(job.job_id, request.worker, attempt, decide)
+        return await self._change(job.job_id, request.worker, attempt, decide)
 
     async def complete(self, job_id: JobId, request: CompleteRequest) -> TransitionAnswer:
         metrics = {name: metric.model_dump(mode="json") for name, metric in request.metrics.items()}
@@ -214,49 +222,56 @@ class Workers:
             result = Result(request.artifact, metrics, code, request.log_bytes)
             return transitions.completed(job, attempt, tx.now, result)
 
-        def keep(tx: Transaction) -> None:
-            _, attempt = job_and_attempt(tx.connection, job_id, request.attempt)
-            if attempt.worker_id == request.worker:
-                artifact_queries.save_evidence(tx.connection, request)
-
-        try:
-            return await self._change_in(job_id, request.worker, request.attempt, decide)
-        except StaleAttempt:  # what was said of a late artifact is kept for the operator, who may accept it
-            await self.database.writer.run(keep)
-            raise
+        return await self._ended(job_id, request, decide)
 
     async def fail(self, job_id: JobId, request: FailRequest) -> TransitionAnswer:
         failure = Failure(request.kind, request.reason, request.exit_code, request.tail, request.log_bytes)
-        return await self._change(
+        return await self._ended(
             job_id,
-            request.worker,
-            request.attempt,
-            lambda job, attempt, now: transitions.failed(job, attempt, now, failure, self.policy),
+            request,
+            lambda tx, job, attempt: transitions.failed(job, attempt, tx.now, failure, self.policy),
         )
 
     async def release(self, job_id: JobId, request: ReleaseRequest) -> TransitionAnswer:
-        return await self._change(
+        return await self._ended(
             job_id,
-            request.worker,
-            request.attempt,
-            lambda job, attempt, now: transitions.released(
-                job, attempt, now, request.reason, request.detail, request.log_bytes
+            request,
+            lambda tx, job, attempt: transitions.released(
+                job, attempt, tx.now, request.reason, request.detail, request.log_bytes
             ),
         )
 
-    async def _change(
-        self, job_id: JobId, worker: WorkerId, attempt: AttemptId, decide: Callable[..., Change | None]
-    ) -> TransitionAnswer:
-        return await self._change_in(
-            job_id, worker, attempt, lambda tx, job, found: decide(job, found, tx.now)
-        )
+    async def _ended(self, job_id: JobId, request: EndRequest, decide: Decide) -> TransitionAnswer:
+        """What an attempt says at its end; where that comes too late, it stays as evidence and changes nothing.
 
-    async def _change_in(
+        An operator may accept a late artifact, and a log whose length is known is complete when it is there.
+        """
+
+        def keep(tx: Transaction) -> None:
+            _, attempt = job_and_attempt(tx.connection, job_id, request.attempt)
+            if attempt.worker_id == request.worker:
+                log_queries.keep_length(tx, attempt.attempt, request.log_bytes)
+                if isinstance(request, CompleteRequest):
+                    artifact_queries.save_evidence(tx.connection, request)
+
+        def decided(tx: Transaction, job: Job, attempt: Attempt) -> Change | None:
+            change = decide(tx, job, attempt)
+            if change is None:
+                keep(tx)
+            return change
+
+        try:
+            return await self._change(job_id, request.worker, request.attempt, decided)
+        except StaleAttempt:
+            await self.database.writer.run(keep)
+            raise
+
+    async def _change(
         self,
         job_id: JobId,
         worker: WorkerId,
         attempt: AttemptId,
-        decide: Callable[[Transaction, Job, Attempt], Change | None],
+        decide: Decide,
     ) -> TransitionAnswer:
         """Load, decide, write: one operation of the writer."""
 
