@@ -69,7 +69,7 @@ def _commits(url: str) -> int:
 
 def growth(engine: str, place: Place, name: str) -> Iterator[Figure]:
     """One worker claims and gives back, now here and now there: the same work in a short and in a long queue."""
-    short, long = (20, 100) if place.quick else (100, 100_000)
+    short, long = (100, 200) if place.quick else (100, 100_000)
     took: dict[int, list[float]] = {short: [], long: []}
     with (
         place.fleet(grid(short), engine) as one,

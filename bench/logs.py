@@ -158,7 +158,8 @@ def _append(caller: Caller, attempt: str, first: int, last: int) -> None:
 def tailing(place: Place, name: str) -> Iterator[Figure]:
     """The last hundred lines of a long log, while it is open and once it is closed and compressed."""
     pieces, repeats = (2, 5) if place.quick else (1025, 50)
-    with place.fleet(grid(100)) as fleet, Caller(fleet.url, fleet.token("agent")) as caller:
+    often = {"FLEET_SERVER_LOG_SWEEP": "0.5"}  # else it takes half a minute until the log is closed
+    with place.fleet(grid(100), **often) as fleet, Caller(fleet.url, fleet.token("agent")) as caller:
         worker = Worker(caller, "host")
         held = worker.claim()
         job = held["job"]["job_id"]

@@ -50,8 +50,11 @@ class Place:
             yield url
 
     @contextmanager
-    def fleet(self, manifest: str, engine: str = "sqlite") -> Iterator[Fleet]:
-        with self.database(engine) as url, running(self.new(), manifest=manifest, database=url) as fleet:
+    def fleet(self, manifest: str, engine: str = "sqlite", **settings: str) -> Iterator[Fleet]:
+        with (
+            self.database(engine) as url,
+            running(self.new(), manifest=manifest, database=url, **settings) as fleet,
+        ):
             yield fleet
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,18 +57,20 @@ class Fleet:
             wait_for(lambda: name in http.get("/v1/workers").text, f"{name} to register")
         return agent
 
-    def _serve(self, manifest: str, database: str | None) -> None:
+    def _serve(self, manifest: str, database: str | None, settings: Mapping[str, str]) -> None:
         (self.folder / "manifest.toml").write_text(manifest)
         options = ["--port", "0", "--data", "server", "--manifest", "manifest.toml"]
         options += ["--database-url", database] if database else []
-        server = self._start(["fleet_server", "serve", *options], subprocess.PIPE)
+        server = self._start(["fleet_server", "serve", *options], subprocess.PIPE, settings)
         assert server.stdout is not None
         line = server.stdout.readline().decode()
         if "listening on " not in line:
             raise RuntimeError(f"the coordinator did not start; see {self.folder}")
         self.url = line.rpartition("listening on ")[2].strip()
 
-    def _start(self, module: Sequence[str], output: int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, module: Sequence[str], output: int, settings: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         with (self.folder / "errors").open("ab") as errors:
             program = subprocess.Popen(
                 [sys.executable, "-m", *module],
@@ -76,7 +78,7 @@ class Fleet:
                 stdout=output,
                 stderr=errors,
                 cwd=self.folder,
-                env=environment() | {"FLEET_STATE_DIR": str(self.folder / "notes")},
+                env=environment() | {"FLEET_STATE_DIR": str(self.folder / "notes")} | dict(settings or {}),
             )
         self.programs.append(program)
         return program
@@ -113,12 +115,15 @@ def grid(jobs: int) -> str:
 
 
 @contextmanager
-def running(folder: Path, *, manifest: str, database: str | None = None) -> Iterator[Fleet]:
-    """A coordinator with the manifest's jobs queued, on SQLite or the database named; all of it ends with the block."""
+def running(folder: Path, *, manifest: str, database: str | None = None, **settings: str) -> Iterator[Fleet]:
+    """A coordinator with the manifest's jobs queued, on SQLite or the database named; all of it ends with the block.
+
+    `settings` are added to its environment.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     fleet = Fleet(folder)
     try:
-        fleet._serve(manifest, database)
+        fleet._serve(manifest, database, settings)
         yield fleet
     finally:
         for program in reversed(fleet.programs):

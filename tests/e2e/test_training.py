@@ -41,7 +41,9 @@ def test_fourteen_jobs_are_queued_and_a_worker_trains_exactly_those_its_host_all
     assert [one["status"] for one in house.jobs()] == ["pending"] * 14
     worker = house.agent("pi-garage", "--data", str(recordings), real=True)
     models = ALLOWED if HAS_TORCH else ("gbt",)
-    mine = {f"{model}-{mode}" for model in models for mode in manifests.MODES}
+    mine = [
+        f"{model}-{mode}" for model in models for mode in manifests.MODES
+    ]  # in the order of their training
     for name in mine:
         house.until_status(name, JobStatus.COMPLETED)
     worker.end()
