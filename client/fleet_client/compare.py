@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from fleet_protocol.jobs import JobDetail, Metric
 
-TESTED_ON = ("dataset", "mode", "split_recipe", "train_hosts")
-"""Where these differ, so does what the metrics were measured on."""
+TESTED_ON = ("dataset", "split_recipe", "train_hosts")
+"""Where these differ, so does what the metrics were measured on; where recordings are drawn, by the seed too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,6 @@ def differences(rows: Sequence[Mapping[str, object]]) -> list[Difference]:
 
 def standings(jobs: Sequence[JobDetail]) -> list[Standing]:
     """Every metric of every job against the first job's."""
-    alike = not {one.field for one in differences([identity(job) for job in jobs])} & {*TESTED_ON}
     names = dict.fromkeys(name for job in jobs for name in job.metrics)
     found = []
     for name in names:
@@ -64,9 +63,16 @@ def standings(jobs: Sequence[JobDetail]) -> list[Standing]:
         for number, job in enumerate(jobs):
             mine = job.metrics.get(name)
             apart = mine.value - first.value if number and mine and first else None
+            alike = tested_alike(jobs[0], job)
             said = verdict(first, mine, alike=alike) if apart is not None and mine and first else ""
             found.append(Standing(name, number, mine, apart, said))
     return found
+
+
+def tested_alike(one: JobDetail, other: JobDetail) -> bool:
+    apart = {difference.field for difference in differences([identity(one), identity(other)])}
+    drawn = {"seed"} if one.spec.split_recipe == "sample" else set()
+    return apart.isdisjoint({*TESTED_ON, *drawn})
 
 
 def verdict(one: Metric, other: Metric, *, alike: bool) -> str:

@@ -12,8 +12,11 @@ from fleet_client.text import cut, one_line
 mpl.use("Agg")
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 PANELS = 6
+MOST_NUMBERED = 20  # classes whose windows are counted in the squares
+FEW_POINTS = 30  # and each is shown
 
 
 def draw(told: Told, folder: Path) -> tuple[str, ...]:
@@ -38,6 +41,13 @@ def confusion(told: Told) -> Figure | None:
     picture = Figure(figsize=(6, 5.4), layout="constrained")
     axes = picture.add_subplot()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    if len(shares) <= MOST_NUMBERED:
+        for actual, row in enumerate(found.confusion):
+            for predicted, count in enumerate(row):
+                colour = "white" if shares[actual][predicted] > 0.5 else "black"
+                axes.text(
+                    predicted, actual, str(count or ""), ha="center", va="center", fontsize=7, color=colour
+                )
     picture.colorbar(image, label="share of the actual class")
     names = [label(name) for name in found.classes] or [str(number) for number in range(len(shares))]
     axes.set_xticks(range(len(shares)), names[: len(shares)], rotation=60, ha="right", fontsize=7)
@@ -55,7 +65,13 @@ def curves(told: Told) -> Figure | None:
     for number, (name, points) in enumerate(shown):
         axes = picture.add_subplot(rows, 2, number + 1)
         values = [float("nan") if value is None else value for _, value, _ in points]
-        axes.plot([step for step, _, _ in points], values, linewidth=1, marker="." if len(points) < 3 else "")
+        axes.plot(
+            [step for step, _, _ in points],
+            values,
+            linewidth=1,
+            marker="." if len(points) < FEW_POINTS else "",
+        )
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.set(title=label(name), xlabel="step")
         axes.grid(alpha=0.3)
     picture.suptitle(label(told.job.name))

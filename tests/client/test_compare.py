@@ -38,7 +38,9 @@ def test_figures_of_other_splits_are_not_held_against_each_other():
     jobs = [a_detail(1, ONE), a_detail(2, ONE, hyper={"trees": 60}), a_detail(3, ONE)]
     assert [one.verdict for one in standings(jobs)] == ["", "equal", "equal"]
     jobs[2] = a_detail(3, ONE, split_recipe="time")
-    assert [one.verdict for one in standings(jobs)] == ["", "tested on other data", "tested on other data"]
+    assert [one.verdict for one in standings(jobs)] == ["", "equal", "tested on other data"]
+    drawn = [a_detail(4, ONE, split_recipe="sample"), a_detail(5, ONE, split_recipe="sample", seed=1)]
+    assert [one.verdict for one in standings(drawn)] == ["", "tested on other data"]
     found = {one.field: one.values for one in differences([identity(job) for job in jobs])}
     assert found == {"split_recipe": ('"host"', '"host"', '"time"'), "hyper.trees": ("30", "60", "30")}
     assert same_artifacts(jobs) is True

@@ -67,8 +67,8 @@ def print_compared(jobs: Sequence[JobDetail], makers: Sequence[dict[str, object]
     ]
     headings = ("", "ID", "NAME", "STATUS", "WORKER", "TRIES", "RAN", "ARTIFACT")
     emit(table(headings, rows, fold=("NAME", "WORKER")))
-    same = same_artifacts(jobs)
-    emit("" if same is None else "The artifacts are equal." if same else "The artifacts differ.")
+    if (same := same_artifacts(jobs)) is not None:
+        emit("", "The artifacts are equal." if same else "The artifacts differ.")
     for title, found in (
         ("What they are", differences([identity(job) for job in jobs])),
         ("What made them", differences(makers) if all(makers) else []),
@@ -82,7 +82,7 @@ def print_compared(jobs: Sequence[JobDetail], makers: Sequence[dict[str, object]
                 one.metric,
                 ascii_uppercase[one.job],
                 figure(one.figure),
-                "" if one.difference is None else f"{one.difference:+.3f}",
+                "" if one.difference is None else f"{one.difference:+z.3f}",
                 one.verdict,
             )
             for one in told
@@ -92,11 +92,13 @@ def print_compared(jobs: Sequence[JobDetail], makers: Sequence[dict[str, object]
 
 
 def grouped(one: Difference) -> str:
-    """`0.1: A, C; 0.01: B`."""
+    """`0.1: A, C; 0.01: B`; cut where that leaves the values apart."""
     holders: dict[str, list[str]] = {}
     for letter, value in zip(ascii_uppercase, one.values, strict=False):
         holders.setdefault(value, []).append(letter)
-    return "; ".join(f"{cut(value, VALUE_CHARS)}: {', '.join(who)}" for value, who in holders.items())
+    short = {cut(value, VALUE_CHARS): who for value, who in holders.items()}
+    told = short if len(short) == len(holders) else holders
+    return "; ".join(f"{value}: {', '.join(who)}" for value, who in told.items())
 
 
 def compared_json(jobs: Sequence[JobDetail], makers: Sequence[dict[str, object]]) -> str:
