@@ -6,12 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet_protocol.version import DEFAULT_URL, program_version
 
 if TYPE_CHECKING:
+    from fleet_tui import transport
     from fleet_tui.settings import Settings
 
 
@@ -39,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
         "--ascii", action=argparse.BooleanOptionalAction, help="no character beyond ASCII is drawn"
     )
     made.add_argument("--slow", action="store_true", help="draw what arrives once a second")
+    files = made.add_mutually_exclusive_group()
+    files.add_argument("--record", metavar="FILE", help="also write what the coordinator says to FILE")
+    files.add_argument("--replay", metavar="FILE", help="play such a file; no coordinator is needed")
     made.add_argument("--version", action="version", version=f"fleet-tui {program_version()}")
     return made
 
@@ -47,28 +53,52 @@ def run(options: argparse.Namespace) -> int:
     from textual.theme import BUILTIN_THEMES
 
     from fleet_client.errors import BadAddress
-    from fleet_tui import settings as kept
-    from fleet_tui.access import Access
-    from fleet_tui.app import FleetTui
-    from fleet_tui.pace import pace
+    from fleet_tui.replay import BrokenRecording
 
     themes = ["dark", "light", *sorted(BUILTIN_THEMES)]
     if options.theme not in (None, *themes):
         return refuse(f"there is no theme {options.theme!r}, but: {', '.join(themes)}", 2)
-    file = kept.settings_file()
-    before, ignored = kept.read(file)
     try:
-        app = FleetTui(Access(options.url), settings=chosen(before, options), pace=pace(slow=options.slow))
+        with ExitStack() as files:
+            return show(opened(options, files), options)
     except BadAddress as error:
         return refuse(f"{error} Next: {error.next}" if error.next else str(error), 2)
+    except BrokenRecording as error:
+        return refuse(str(error), 2)
+
+
+def opened(options: argparse.Namespace, files: ExitStack) -> transport.Access:
+    """What the dashboard shall look at. BadAddress or BrokenRecording where there is nothing."""
+    from fleet_tui.access import Access
+    from fleet_tui.replay import BrokenRecording, Recording, Replay
+
+    if options.replay:
+        return Replay(Path(options.replay))
+    access = Access(options.url)
+    if not options.record:
+        return access
+    try:
+        return Recording(access, files.enter_context(Path(options.record).open("x", encoding="utf-8")))
+    except OSError as error:
+        raise BrokenRecording(f"nothing can be recorded: {error}") from error
+
+
+def show(access: transport.Access, options: argparse.Namespace) -> int:
+    from fleet_tui import settings as kept
+    from fleet_tui.app import FleetTui
+    from fleet_tui.pace import pace
+
+    file = kept.settings_file()
+    before, trouble = kept.read(file)
+    app = FleetTui(access, settings=chosen(before, options), pace=pace(slow=options.slow))
     app.run()
     if app.settings != before:
         try:
             kept.write(file, app.settings)
         except OSError as error:
-            ignored = f"the settings could not be kept: {error}"
-    if ignored:
-        sys.stderr.write(f"fleet-tui: {ignored}\n")
+            trouble = f"the settings could not be kept: {error}"
+    if trouble:
+        sys.stderr.write(f"fleet-tui: {trouble}\n")
     return refuse(app.refusal, 1) if app.refusal else app.return_code or 0
 
 

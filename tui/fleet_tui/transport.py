@@ -63,7 +63,9 @@ class Access(Protocol):
     """The way to a coordinator."""
 
     url: str
-    read_only: bool
+
+    @property
+    def read_only(self) -> bool: ...
 
     def renew(self) -> bool:
         """Look for another token after one was refused; True when there is one."""
