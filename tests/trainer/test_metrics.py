@@ -70,7 +70,9 @@ def test_macro_f1_counts_only_classes_that_occur():
 
 def test_hosts_and_classes_have_their_own_rows():
     windows = make([0, 1, 0, 1], ["ann", "ann", "bob", "bob"], ["p", "q", "r", "s"])
-    result = evaluate(windows, np.eye(2)[[0, 1, 0, 0]], ("a", "b"), Bootstrap("host", 10, 1))
+    result = evaluate(
+        windows, np.eye(2, dtype=np.float32)[[0, 1, 0, 0]], ("a", "b"), Bootstrap("host", 10, 1)
+    )
     assert result["worst_host"] == "bob"
     assert result["hosts"]["ann"] == {"accuracy": 1.0, "macro_f1": 1.0, "windows": 2}
     assert result["classes"]["b"] == {"f1": 0.666667, "precision": 1.0, "recall": 0.5, "windows": 2}

@@ -1,4 +1,4 @@
-"""`fleet-train`: run a job, prepare data, print the models' schemas. Numerical libraries load only when needed."""
+"""`fleet-train`: run a job, use its artifact, prepare data. Numerical libraries load only when needed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from fleet_trainer import TRAINER_VERSION, job
 from fleet_trainer.errors import SpecRefused, TrainerError
+from fleet_trainer.hyper import NetHyper
 from fleet_trainer.models import schemas
+from fleet_trainer.ranks import run_ranks, wanted
 from fleet_trainer.spec import read_spec
 
+if TYPE_CHECKING:
+    from fleet_trainer.bundle import Bundle
+
 Place = Path | None
+Artifact = Annotated[Path, typer.Argument(help="a bundle.tar.zst, or a folder of an artifact's files")]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,14 +70,79 @@ def run(
     current = job()
     parsed = read_spec(spec)
     hyper = parsed.settings()
-    # Before any numerical library starts its pool: two jobs on one machine must not fight for cores.
-    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
-        os.environ[pool] = str(hyper.threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is deterministic only with it
+    if isinstance(hyper, NetHyper) and (count := wanted(os.environ)) > 1:
+        raise typer.Exit(run_ranks([sys.executable, "-m", "fleet_trainer", "run"], count))
+    _fix_bits(hyper.threads)
 
     from fleet_trainer.run import run
 
     run(current, parsed, hyper)
+
+
+@app.command()
+def evaluate(
+    bundle: Artifact,
+    data: Annotated[
+        Place, typer.Option(envvar="FLEET_DATA", help="folder of the data.parquet of its training")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one object, metrics.json within it")] = False,
+) -> None:
+    """Test an artifact again: exit 0 if its metrics.json tells the same figures, 1 if not."""
+    found = _artifact(bundle)
+
+    from fleet_trainer.evaluate import reproduce
+
+    evaluation, differences = reproduce(found, job(), data)
+    if as_json:
+        told = [difference._asdict() for difference in differences]
+        typer.echo(json.dumps({"agrees": not told, "differences": told, "evaluation": evaluation}, indent=1))
+    else:
+        for name, metric in evaluation["metrics"].items():
+            typer.echo(f"{name} {metric['value']:.4f}  [{metric['low']:.4f}, {metric['high']:.4f}]")
+        calibration = evaluation["calibration"]
+        typer.echo(f"ece {calibration['ece']:.4f}\nbrier {calibration['brier']:.4f}")
+        for figure, here, there in differences:
+            typer.echo(f"{figure}: {here} here, {there} in the artifact")
+        typer.echo("its metrics.json does not agree" if differences else "its metrics.json agrees")
+    if differences:
+        raise typer.Exit(1)
+
+
+@app.command()
+def predict(
+    bundle: Artifact,
+    data: Annotated[Place, typer.Option(envvar="FLEET_DATA", help="folder of data.parquet")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Parquet file to write, a row for each window")],
+) -> None:
+    """Tell the classes of data with or without labels, which are not looked at."""
+    found = _artifact(bundle)
+
+    from fleet_trainer.evaluate import predict
+
+    typer.echo(f"{predict(found, job(), data, out)} windows in {out}")
+
+
+def _artifact(path: Path) -> Bundle:
+    """Read before any numerical library is there, since it says how many threads fix its bits."""
+    from fleet_trainer.bundle import read_bundle
+
+    found = read_bundle(path)
+    _fix_bits(found.hyper.threads)
+    if found.trained.trainer != TRAINER_VERSION:
+        typer.echo(
+            f"fleet-train: version {found.trained.trainer} of the trainer made this artifact; this is"
+            f" {TRAINER_VERSION} and may tell something else",
+            err=True,
+        )
+    return found
+
+
+def _fix_bits(threads: int) -> None:
+    """Before any numerical library starts its pool: two jobs on one machine must not fight for cores."""
+    for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS"):
+        os.environ[pool] = str(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA is deterministic only with it
 
 
 @convert_app.command()

@@ -87,10 +87,23 @@ class Dataset:
     sha256: str  # of its two files
 
 
-def load(folder: Path | None, mode: Literal["realistic", "oracle"], sha256: str | None = None) -> Dataset:
+class Known(NamedTuple):
+    """What a trained model takes and tells."""
+
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def load(
+    folder: Path | None,
+    mode: Literal["realistic", "oracle"],
+    sha256: str | None = None,
+    known: Known | None = None,
+) -> Dataset:
     """Read a data set; in `realistic` mode the privileged columns are not even read.
 
-    `sha256` is what the manifest calls it by: of all files of the folder. DataWrong says what is missing or wrong,
+    `sha256` is what the manifest calls it by: of all files of the folder. For a `known` model its channels alone are
+    read, in its order, and no label. DataWrong says what is missing or wrong,
     and where; OSError when it is too large for memory and TMPDIR has no room for it.
     """
     if folder is None:
@@ -102,11 +115,11 @@ def load(folder: Path | None, mode: Literal["realistic", "oracle"], sha256: str 
     info = _info(folder / INFO_FILE)
     path = folder / DATA_FILE
     try:
-        channels = _channels(path, pl.read_parquet_schema(path), info, mode)
-        table = read(path, channels)
+        channels = _channels(path, pl.read_parquet_schema(path), info, mode, known)
+        table = read(path, channels, labelled=known is None)
     except pl.exceptions.PolarsError as error:
         raise DataWrong(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    classes = _classes(path, table, info)
+    classes = known.classes if known else _classes(path, table, info)
     return Dataset(
         name=info.name,
         rate_hz=info.rate_hz,
@@ -138,14 +151,21 @@ def _info(path: Path) -> DatasetInfo:
         raise DataWrong(f"{path} is not JSON: {error}") from None
 
 
-def _channels(path: Path, columns: dict[str, pl.DataType], info: DatasetInfo, mode: str) -> list[str]:
-    if missing := [key for key in KEYS if key not in columns]:
-        raise DataWrong(f"{path} has no column {missing[0]}; it needs {', '.join(KEYS)} and the channels")
+def _channels(
+    path: Path, columns: dict[str, pl.DataType], info: DatasetInfo, mode: str, known: Known | None
+) -> list[str]:
+    keys = [key for key in KEYS if key != "label" or not known]
+    if missing := [key for key in keys if key not in columns]:
+        raise DataWrong(f"{path} has no column {missing[0]}; it needs {', '.join(keys)} and the channels")
     channels = [name for name in columns if name not in KEYS]
     if unknown := [name for name in info.privileged if name not in channels]:
         raise DataWrong(f"{INFO_FILE} calls {unknown[0]} privileged, but {path} has no such channel")
     if mode == "realistic":
         channels = [name for name in channels if name not in info.privileged]
+    if known:
+        if lost := [name for name in known.channels if name not in channels]:
+            raise DataWrong(f"{path} has no channel {lost[0]} in {mode} mode, which the model was trained on")
+        channels = list(known.channels)
     if not channels:
         raise DataWrong(f"{path} has no channel left in {mode} mode")
     if words := [name for name in channels if not columns[name].is_numeric()]:
@@ -157,6 +177,8 @@ def _classes(path: Path, table: Table, info: DatasetInfo) -> tuple[str, ...]:
     labels = sorted({stretch.label for stretch in table.stretches if stretch.label is not None})
     if info.classes and (extra := sorted(set(labels) - set(info.classes))):
         raise DataWrong(f"{path} has the label {extra[0]}, which {INFO_FILE} does not list in classes")
+    if len(set(info.classes)) < len(info.classes):
+        raise DataWrong(f"{INFO_FILE} lists a class twice")
     if len(labels) < 2:
         raise DataWrong(f"{path} has {len(labels)} label; there is nothing to tell apart")
     return tuple(info.classes or labels)

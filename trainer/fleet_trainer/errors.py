@@ -2,6 +2,7 @@
 
 TrainerError (1: counts as a failed attempt)
 ├── SpecRefused (2: no host could train this; never retried)
+├── ArtifactWrong (2: an artifact that is none of ours, or spoiled)
 ├── DataWrong (3: missing or wrong here; another host may have it)
 └── Stopped (75: asked to stop; resumes from the checkpoint)
 """
@@ -16,6 +17,10 @@ class TrainerError(Exception):
 
 
 class SpecRefused(TrainerError):
+    exit_code = 2
+
+
+class ArtifactWrong(TrainerError):
     exit_code = 2
 
 

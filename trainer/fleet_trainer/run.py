@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet_trainer.artifact import describe, write_json, write_predictions
+from fleet_trainer.bundle import JOB, METRICS, PREDICTIONS
 from fleet_trainer.data import load
 from fleet_trainer.job import say
 from fleet_trainer.metrics import Bootstrap, evaluate
@@ -43,9 +44,9 @@ def run(job: Job, spec: JobSpec, hyper: Hyper) -> None:
 
     job.output_dir.mkdir(parents=True, exist_ok=True)
     fitted.save(job.output_dir)
-    write_json(job.output_dir / "metrics.json", result, sort_keys=False)
-    write_json(job.output_dir / "job.json", describe(spec, hyper, dataset, parts))
-    write_predictions(job.output_dir / "predictions.parquet", test, probabilities, dataset.classes)
+    write_json(job.output_dir / METRICS, result, sort_keys=False)
+    write_json(job.output_dir / JOB, describe(spec, hyper, dataset, parts).model_dump())
+    write_predictions(job.output_dir / PREDICTIONS, test, probabilities, dataset.classes)
     for name, metric in result["metrics"].items():
         say(
             f"test {name} {metric['value']:.4f}  [{metric['low']:.4f}, {metric['high']:.4f}] over {parts.unit}s"

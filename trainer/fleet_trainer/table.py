@@ -40,28 +40,30 @@ class Unsorted(Exception):
     pass
 
 
-def read(path: Path, channels: Sequence[str]) -> Table:
+def read(path: Path, channels: Sequence[str], *, labelled: bool = True) -> Table:
     """Rows may come in any order; those that are not in order are sorted first, which takes memory for them all.
+    When not `labelled`, labels are passed over.
 
     DataWrong, PolarsError, OSError.
     """
+    keys = [key for key in KEYS if key != "label" or labelled]
     try:
-        return _read(path, path, channels)
+        return _read(path, path, channels, keys)
     except Unsorted:
         with tempfile.TemporaryDirectory() as folder:
             ordered = Path(folder) / path.name
-            pl.scan_parquet(path).select(*KEYS, *channels).sort(
+            pl.scan_parquet(path).select(*keys, *channels).sort(
                 "recording", "t", maintain_order=True
             ).sink_parquet(ordered)
-            return _read(ordered, path, channels)
+            return _read(ordered, path, channels, keys)
 
 
-def _read(source: Path, path: Path, channels: Sequence[str]) -> Table:
+def _read(source: Path, path: Path, channels: Sequence[str], keys: Sequence[str]) -> Table:
     rows = pl.scan_parquet(source).select(pl.len()).collect().item()
     values = allocate(rows, len(channels))
     stretches: list[Stretch] = []
     last_t = None
-    for begin, piece in _pieces(source, channels, rows):
+    for begin, piece in _pieces(source, channels, keys, rows):
         if piece.select(pl.any_horizontal(pl.col("host", "recording", "t").is_null().any())).item():
             raise DataWrong(f"{path} has a row without host, recording or t")
         part = piece.select(channels).to_numpy()
@@ -87,8 +89,11 @@ def _read(source: Path, path: Path, channels: Sequence[str]) -> Table:
     return Table(values, stretches)
 
 
-def _pieces(source: Path, channels: Sequence[str], rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
-    text = [pl.col(key).cast(pl.String) for key in ("host", "recording", "label")]
+def _pieces(
+    source: Path, channels: Sequence[str], keys: Sequence[str], rows: int
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    label = pl.col("label") if "label" in keys else pl.lit(None).alias("label")
+    text = [key.cast(pl.String) for key in (pl.col("host"), pl.col("recording"), label)]
     numbers = [pl.col(name).cast(pl.Float32).fill_null(float("nan")) for name in channels]
     frame = pl.scan_parquet(source)
     for begin in range(0, rows, ROWS):

@@ -84,10 +84,12 @@ def reconstruction(ratio: float) -> Loss:
 
 
 class FittedNetworks:
-    def __init__(self, ensemble: Ensemble, hyper: NetHyper, task: Task, device: torch.device) -> None:
+    def __init__(
+        self, ensemble: Ensemble, hyper: NetHyper, vectors: tuple[tuple[int, ...], ...], device: torch.device
+    ) -> None:
         self._ensemble = ensemble
         self._hyper = hyper
-        self._vectors = task.dataset.vectors
+        self._vectors = vectors
         self._device = device
 
     @torch.no_grad()
@@ -122,7 +124,7 @@ def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
             train(ensemble, inputs, y, hyper, task, build=lambda: hyper.build(shape).to(device), ranks=ranks)
     except torch.OutOfMemoryError:
         raise TrainerError(f"out of memory on {device}; lower hyper.batch_size or hyper.width") from None
-    return FittedNetworks(ensemble, hyper, task, device)
+    return FittedNetworks(ensemble, hyper, task.dataset.vectors, device)
 
 
 def train(  # noqa: C901, PLR0915 - read in order
