@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from textual.pilot import Pilot
 
 from fleet_tui.app import FleetTui
+from fleet_tui.listings import job_of
 from fleet_tui.widgets.pager import Pager
 from tests.tui.recorded import NOW, Recorded, gesture_lab
 
@@ -36,7 +37,7 @@ class Dashboard:
         shown = self.app.board.rows
         first, last = shown.scroll_offset.y, shown.scroll_offset.y + shown.size.height - 1
         jobs, workers = self.app.store.jobs, self.app.store.workers
-        ids = [entry for entry in shown.entries[first:last] if isinstance(entry, str)]
+        ids = [job_of(entry) for entry in shown.entries[first:last] if isinstance(entry, str)]
         return [jobs[one].job.name if one in jobs else workers[one].name for one in ids]
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,24 +13,23 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
-from fleet_tui import facts, listings
+from fleet_protocol.workers import WorkerView
+from fleet_tui import facts, listings, shown
 from fleet_tui.actions import READ_ONLY, Order, Verb, order_for
 from fleet_tui.inspector import Inspector
 from fleet_tui.keys import hints, key_list
-from fleet_tui.query import SORTS, FilterError, Query, Test, parse_filter
+from fleet_tui.query import FilterError
 from fleet_tui.store import Changes, JobRow, Store
-from fleet_tui.text import Line, joined, spread
+from fleet_tui.text import Line, joined, line_width, spread
 from fleet_tui.transport import Access
+from fleet_tui.views import LISTS, SAMPLES, VIEWS, Subject, View, Views
 from fleet_tui.widgets.detail import Detail
 from fleet_tui.widgets.dialogs import Help
 from fleet_tui.widgets.line import Lines
 from fleet_tui.widgets.pager import Pager, Typed
 from fleet_tui.widgets.rows import Rows
 
-View = Literal["jobs", "failures", "workers"]
-VIEWS: tuple[View, ...] = ("jobs", "failures", "workers")
 RESULT_SECONDS = 15.0
-PLACEHOLDER = "name  state:failed  err~memory  age>2h  -model:gbt"
 QUESTIONS: dict[Typed, str] = {
     "search": "search the text, as a regular expression; n and N go on",
     "keep": "only lines with this, and what is around them; ! in front: only lines without",
@@ -58,9 +56,10 @@ class Board(Screen[None], inherit_bindings=False):
     """
     BINDINGS = [
         # Keys that move the focus have priority: those typed after them must not reach what was focused before.
-        Binding("1", "view('jobs')", "jobs", show=False, priority=True),
-        Binding("2", "view('failures')", "failures", show=False, priority=True),
-        Binding("3", "view('workers')", "workers", show=False, priority=True),
+        *(
+            Binding(str(number), f"view('{view}')", "views", show=False, priority=True)
+            for number, view in enumerate(VIEWS, 1)
+        ),
         Binding("slash", "filter", "filter", priority=True),
         Binding("s", "sort", "sort"),
         Binding("S", "reverse", "reverse the order", show=False),
@@ -89,21 +88,19 @@ class Board(Screen[None], inherit_bindings=False):
         super().__init__()
         self.link = facts.Link()
         self._store, self._inspector, self._access, self._clock = store, inspector, access, clock
-        self._view: View = "jobs"
-        self._typed: dict[View, str] = dict.fromkeys(VIEWS, "")
-        self._keep: Test[JobRow] = listings.EVERYTHING
-        self._sort, self._descending = "status", False
+        self.views = Views()
         self._result_timer: Timer | None = None
         self._typing: Typed | None = None
         """What the field is for: a question of the text's; None is the list's filter."""
+        self._tab_ends: list[int] = []
         # Held rather than looked up: what arrives while the screen goes away draws into nothing, without harm.
         self._header, self._tabs, self._result, self._hints = (
             Lines(id=name) for name in ("header", "tabs", "result", "hints")
         )
-        self._lists = {view: Rows(id=view) for view in VIEWS}
+        self._lists = {name: Rows(id=name) for name in LISTS}
         self._switcher = ContentSwitcher(*self._lists.values(), initial="jobs", id="lists")
         self._detail = Detail()
-        self._field = Input(id="filter", placeholder=PLACEHOLDER, compact=True)
+        self._field = Input(id="filter", compact=True)
 
     def compose(self) -> ComposeResult:
         yield from (
@@ -122,20 +119,27 @@ class Board(Screen[None], inherit_bindings=False):
 
     @property
     def rows(self) -> Rows:
-        return self._lists[self._view]
+        return self._lists[self.views.listed]
+
+    @property
+    def subject(self) -> Subject | None:
+        """What the row under the cursor is about."""
+        found = self.views.subjects(self._store, [self.rows.cursor or ""])
+        return found[0] if found else None
 
     @property
     def selected(self) -> JobRow | None:
-        return None if self._view == "workers" else self._store.jobs.get(self.rows.cursor or "")
+        return subject if isinstance(subject := self.subject, JobRow) else None
 
     def show_changes(self, changes: Changes) -> None:
         """Draw what moved in the store, and nothing else."""
-        if changes.order or (changes.workers and self._view == "workers"):
+        if self.views.is_touched(changes):
             self.relist()
         else:
             self.rows.redraw(changes.jobs)
         if changes:
             self._draw_header()
+            self._draw_tabs()
             self.post_message(self.Selected(self.selected))
 
     def show_link(self, link: facts.Link) -> None:
@@ -156,7 +160,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     def relist(self) -> None:
         """Work the list out anew: rows, order, columns."""
-        listing = self._listing()
+        listing = self.views.listing(self._store, self._now)
         if self._store.cursor is None:
             listing = listings.unconnected(listing, self._access.url, self.link.why)
         # The list takes what all its rows need and at most half; a filter does not move what is below it.
@@ -167,18 +171,8 @@ class Board(Screen[None], inherit_bindings=False):
         self.rows.show(listing)
         self._draw_tabs()
 
-    def _listing(self) -> listings.Listing:
-        def now() -> datetime:
-            return self._store.server_now(self._clock())
-
-        query = Query(self._keep, self._sort, self._descending)
-        match self._view:
-            case "jobs":
-                return listings.jobs_listing(self._store, query, now)
-            case "failures":
-                return listings.failures_listing(self._store, query, now)
-            case "workers":
-                return listings.workers_listing(self._store, self._typed["workers"], now)
+    def _now(self) -> datetime:
+        return self._store.server_now(self._clock())
 
     def _tick(self) -> None:
         self._draw_header()
@@ -193,43 +187,28 @@ class Board(Screen[None], inherit_bindings=False):
         self._header.show(facts.header_line(self._store, link, width))
 
     def _draw_tabs(self) -> None:
-        tabs, _ = facts.tabs_line(self._store, VIEWS, self._view)
-        typed = self._typed[self._view]
-        shown: Line = [(f"/{typed}", "accent")] if typed else []
-        order: Line = [(f"sort {self._sort}{' reversed' * self._descending}", "dim")] * (
-            self._view != "workers"
-        )
-        self._tabs.show(spread(tabs, joined(shown, order, gap="   "), self.size.width - 2))
+        views = self.views
+        shown: Line = [(f"/{views.typed}", "accent")] if views.typed else []
+        order: Line = [(f"sort {views.sort}{' reversed' * views.descending}", "dim")] * views.is_sorted
+        right = joined(shown, order, gap="   ")
+        width = self.size.width - 2
+        tabs, self._tab_ends = facts.tabs_line(self._store, VIEWS, views.view, width - line_width(right) - 2)
+        self._tabs.show(spread(tabs, right, width))
 
     def draw_detail(self) -> None:
         """The lower half, for the row under the cursor."""
-        detail = self._detail
-        now = self._store.server_now(self._clock())
-        limit = 20 if self.has_class("opened") or self._view == "workers" else max(2, self.size.height // 7)
-        row, worker = self.selected, self._store.workers.get(self.rows.cursor or "")
-        if row is not None:
-            known = self._inspector.detail
-            lines = facts.job_facts(row, known, detail.size.width - 4)
-            detail.show_head(facts.job_title(row, known, now), row.job.job_id, lines[:limit])
-            if self._inspector.shows(row) == "why":
-                label = "why it waits" if row.job.status == "pending" else "why it is there"
-                why = self._inspector.why
-                width = detail.size.width - 4
-                detail.show_text(facts.why_text(why, width) if why else self._inspector.trouble, label)
-            elif self._inspector.shows(row) == "curves":
-                curves, width = self._inspector.curves, detail.size.width - 4
-                detail.show_text(
-                    facts.curves_text(curves, width) if curves else self._inspector.trouble, "curves"
-                )
-            else:
-                label = facts.log_label(self._inspector.chosen)
-                detail.show_text(self._inspector.log, label, self._inspector.log_state)
-        elif worker is not None:
-            lines = facts.worker_facts(worker, self._store)
-            detail.show_head(facts.worker_title(worker, self._store, now), worker.worker, lines[:limit])
-        else:
-            detail.show_head([], "", [])
-            detail.show_text((), "")
+        now, width = self._now(), self._detail.size.width - 4
+        told = shown.NOTHING
+        match self.subject:
+            case JobRow() as row:
+                told = shown.of_job(row, self._inspector, now, width)
+            case WorkerView() as worker:
+                told = shown.of_worker(worker, self._store, now)
+        is_worker = isinstance(self.subject, WorkerView)
+        self.set_class(is_worker, "workers")
+        self._detail.show(
+            told, 20 if self.has_class("opened") or is_worker else max(2, self.size.height // 7)
+        )
 
     @property
     def shown_text(self) -> list[str]:
@@ -278,8 +257,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     @on(Lines.Clicked, "#tabs")
     def _on_tab_clicked(self, event: Lines.Clicked) -> None:
-        _, ends = facts.tabs_line(self._store, VIEWS, self._view)
-        for view, end in zip(VIEWS, ends, strict=True):
+        for view, end in zip(VIEWS, self._tab_ends, strict=True):
             if event.x <= end:
                 self.action_view(view)
                 return
@@ -288,24 +266,22 @@ class Board(Screen[None], inherit_bindings=False):
         """Keys that mean nothing in the list of workers are not offered there; typing a filter is typing."""
         if isinstance(self.focused, Input) and action in ("view", "filter"):
             return False
-        return self._view != "workers" or action not in ("order", "why", "curves", "sort", "reverse")
+        return self.views.listed != "workers" or action not in ("order", "why", "curves", "sort", "reverse")
 
     def action_view(self, view: View) -> None:
-        self._view = view
-        self._switcher.current = view
+        self.views.view = view
+        self._switcher.current = self.views.listed
         self.remove_class("opened")
-        self.set_class(view == "workers", "workers")
         self.set_focus(self.rows)
-        self._set_filter(self._typed[view])
+        self._set_filter(self.views.typed)
         self._draw_hints()
 
     def action_sort(self) -> None:
-        names = list(SORTS)
-        self._sort = names[(names.index(self._sort) + 1) % len(names)]
+        self.views.next_sort()
         self.relist()
 
     def action_reverse(self) -> None:
-        self._descending = not self._descending
+        self.views.descending = not self.views.descending
         self.relist()
 
     def action_why(self) -> None:
@@ -340,7 +316,7 @@ class Board(Screen[None], inherit_bindings=False):
         elif self.has_class("opened") or not self.rows.has_focus:
             self.remove_class("opened")
             self.set_focus(self.rows)
-        elif self._typed[self._view]:
+        elif self.views.typed:
             self._set_filter("")
         else:
             self.rows.action_clear_marks()
@@ -349,7 +325,7 @@ class Board(Screen[None], inherit_bindings=False):
         if self._detail.pager.has_focus:
             self._ask_reader(Pager.Asked("search"))
         else:
-            self._open_field(None, self._typed[self._view], PLACEHOLDER)
+            self._open_field(None, self.views.typed, SAMPLES[self.views.listed])
 
     @on(Pager.Asked)
     def _ask_reader(self, event: Pager.Asked) -> None:
@@ -369,7 +345,7 @@ class Board(Screen[None], inherit_bindings=False):
     @on(Input.Submitted, "#filter")
     def _on_filter_entered(self) -> None:
         if self._typing is not None:
-            now = self._store.server_now(self._clock())
+            now = self._now()
             self._tell(Pager.Told(self._detail.pager.entered(self._typing, self._field.value, now)))
         self._close_field()
 
@@ -385,11 +361,11 @@ class Board(Screen[None], inherit_bindings=False):
     def _set_filter(self, text: str) -> None:
         """Applied while it is typed; one that cannot be read changes nothing and says why."""
         try:
-            self._keep = listings.EVERYTHING if self._view == "workers" else parse_filter(text)
+            self.views.set_filter(text)
         except FilterError as error:
             self.say(str(error), ok=False)
             return
         self.say("")
-        self._typed[self._view] = text
         self.relist()
         self.post_message(self.Selected(self.selected))
+        self.draw_detail()

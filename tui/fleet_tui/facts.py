@@ -52,20 +52,27 @@ def header_line(store: Store, link: Line, width: int) -> Line:
     return spread(left, link, width)
 
 
-def tabs_line(store: Store, views: Sequence[str], active: str) -> tuple[Line, list[int]]:
-    """The lists with how much is in each, and the cell at which each tab ends."""
+def tabs_line(store: Store, views: Sequence[str], active: str, width: int) -> tuple[Line, list[int]]:
+    """The views with how much is in each, closer together where there is little room, and where each tab ends."""
     sizes = {
         "jobs": len(store.jobs),
         "failures": store.counts()[JobStatus.FAILED],
         "workers": len(store.workers),
+        "events": len(store.events),
     }
     line: Line = []
     ends: list[int] = []
-    for number, view in enumerate(views, 1):
-        at = view == active
-        line += [(f"{number} ", "accent" if at else "dim"), (view.capitalize(), "strong" if at else "plain")]
-        line.append((f" {sizes[view]}    ", "dim"))
-        ends.append(line_width(line) - 3)
+    for gap, sized, least in ((4, views, 9), (2, views, 9), (2, views[:3], 9), (1, (), 9), (1, (), 4)):
+        line, ends = [], []
+        for number, view in enumerate(views, 1):
+            at = view == active
+            name = view.capitalize() if at else view.capitalize()[:least]
+            line += [(f"{number} ", "accent" if at else "dim"), (name, "strong" if at else "plain")]
+            size = f" {sizes[view]}" if view in sized and view in sizes else ""
+            line.append((size + " " * gap * (number < len(views)), "dim"))
+            ends.append(line_width(line) - gap * (number < len(views)))
+        if line_width(line) <= width:
+            break
     return line, ends
 
 

@@ -27,8 +27,8 @@ from fleet_tui.cells import (
     worker_cells,
 )
 from fleet_tui.log import LogText
-from fleet_tui.query import WORKERS, Entry, Heading, Query, Test, fingerprint, parsed
-from fleet_tui.store import EventRow, JobRow, Store
+from fleet_tui.query import Entry, Heading, Query, Test, fingerprint
+from fleet_tui.store import EventRow, Store
 from fleet_tui.text import Line, fit, one_line
 
 Text = Sequence[str] | LogText
@@ -93,6 +93,12 @@ EMPTY_FLEET = ["No jobs yet.", "Queue a manifest's with:  fleet reload training_
 
 
 HANDLED = "handled: requeued, not over yet"
+AGAIN = "again "
+"""In front of a handled job's id: another row than its failure was, so that the cursor stays among the failures."""
+
+
+def job_of(row_id: str) -> str:
+    return row_id.removeprefix(AGAIN)
 
 
 def failures_listing(store: Store, query: Query, clock: Clock) -> Listing:
@@ -105,11 +111,11 @@ def failures_listing(store: Store, query: Query, clock: Clock) -> Listing:
         entries = [entry for entry in entries if isinstance(entry, str)]
     again = [store.jobs[job_id] for job_id in store.handled]
     if ids := tuple(replace(query, sort="updated").ids(again, clock())):
-        entries += [Heading(HANDLED, len(ids), ids), *ids]
+        entries += [Heading(HANDLED, len(ids)), *(AGAIN + job_id for job_id in ids)]
 
-    def cells(job_id: str, _: int) -> list[Line]:
-        handled = store.handled.get(job_id)
-        row = store.jobs[job_id]
+    def cells(row_id: str, _: int) -> list[Line]:
+        handled = store.handled.get(job_of(row_id)) if row_id.startswith(AGAIN) else None
+        row = store.jobs[job_of(row_id)]
         return handled_cells(row, handled, clock()) if handled else failure_cells(row, clock())
 
     def heading(entry: Heading, width: int) -> Line:
@@ -130,13 +136,8 @@ def alike(listing: Listing, row_id: str | None) -> tuple[str, ...]:
     return next((group for group in ids if row_id in group), (row_id,) if row_id else ())
 
 
-EVERYTHING: Test[JobRow] = lambda row, now: True  # noqa: E731
-
-
-def workers_listing(store: Store, keep: Test[WorkerView] | str, clock: Clock) -> Listing:
+def workers_listing(store: Store, keep: Test[WorkerView], clock: Clock) -> Listing:
     """Live workers first."""
-    if isinstance(keep, str):
-        keep = parsed(keep, WORKERS)
 
     def cells(worker_id: str, _: int) -> list[Line]:
         worker = store.workers[worker_id]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from fleet_tui.listings import Text
 from fleet_tui.log import LogText
+from fleet_tui.shown import Shown
 from fleet_tui.text import Line, joined, line_width
 from fleet_tui.widgets.line import Lines
 from fleet_tui.widgets.pager import Pager
@@ -40,19 +40,18 @@ class Detail(Vertical):
     def compose(self) -> ComposeResult:
         yield from (self._title, self._facts, self._rule, self.pager)
 
-    def show_head(self, title: Line, name: str, facts: list[Line]) -> None:
+    def show(self, told: Shown, most_facts: int) -> None:
+        """A log is followed, unless its reader has scrolled up."""
+        facts, text = told.facts[:most_facts], told.text
         self._facts.styles.height = len(facts)
         self._facts.show(*facts)
-        self._title.show(ruled(title, [(name, "dim")] * bool(name), self.size.width))
-
-    def show_text(self, text: Text, label: str, state: str = "") -> None:
-        """`text` below its rule; a log is followed, unless its reader has scrolled up."""
+        self._title.show(ruled(told.title, [(told.name, "dim")] * bool(told.name), self.size.width))
         pager, is_log = self.pager, isinstance(text, LogText)
         if pager.text is not text and pager.text != text:
             pager.show(text, follow=is_log)
-        shown: Line = [("following" if state == "live" else state, "dim")] if state else []
+        shown: Line = [("following" if told.state == "live" else told.state, "dim")] if told.state else []
         if is_log and not pager.following:
             shown = [(f"row {pager.bottom} of {pager.rows} · f follows", "warn")]
         if pager.words:
             shown = joined([(pager.words, "accent")], shown, gap=" · ")
-        self._rule.show(ruled([(label, "dim")] * bool(label), shown, self.size.width))
+        self._rule.show(ruled([(told.label, "dim")] * bool(told.label), shown, self.size.width))

@@ -113,7 +113,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         return strip(line, self.scrollable_content_region.width, base, shown)
 
     def _heading(self, heading: Heading) -> Line:
-        return [("  ", "plain"), (heading.title, "strong"), (f"  × {heading.count}", "dim")]
+        return [("  ", "plain"), *(self._listing.heading(heading, self._width) if self._listing else [])]
 
     def _row(self, row_id: str) -> Line:
         if row_id not in self._drawn:

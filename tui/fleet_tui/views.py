@@ -1,0 +1,94 @@
+"""What is looked at: which of the five views, filtered and ordered how. Pure; the store is only read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from fleet_protocol.workers import WorkerView
+from fleet_tui import listings
+from fleet_tui.query import EVENTS, JOBS, SORTS, WORKERS, Query, parsed
+from fleet_tui.store import Changes, JobRow, Store
+
+View = Literal["jobs", "failures", "workers", "metrics", "events"]
+List = Literal["jobs", "failures", "workers", "events"]
+VIEWS: tuple[View, ...] = ("jobs", "failures", "workers", "metrics", "events")
+LISTS: tuple[List, ...] = ("jobs", "failures", "workers", "events")
+Subject = JobRow | WorkerView
+
+SAMPLES: dict[List, str] = {
+    "jobs": "name  state:failed  err~memory  age>2h  -model:gbt",
+    "failures": "name  err~memory  age>2h  -model:gbt",
+    "workers": "name  state:live  gpu~3060  cores>8  -os:windows",
+    "events": "name  kind:failed  actor:operator  age<1h  -model:gbt",
+}
+
+
+class Views:
+    """Metrics are drawn of the list of jobs: its cursor, its marks, its filter."""
+
+    def __init__(self) -> None:
+        self.view: View = "jobs"
+        self.sort, self.descending = "status", False
+        self._typed: dict[List, str] = dict.fromkeys(LISTS, "")
+
+    @property
+    def listed(self) -> List:
+        return "jobs" if self.view == "metrics" else self.view
+
+    @property
+    def typed(self) -> str:
+        """The filter of this view's list."""
+        return self._typed[self.listed]
+
+    @property
+    def is_sorted(self) -> bool:
+        """The operator chooses the order."""
+        return self.listed in ("jobs", "failures")
+
+    def set_filter(self, text: str) -> None:
+        """FilterError for one that cannot be read; the one before stays."""
+        match self.listed:
+            case "workers":
+                parsed(text, WORKERS)
+            case "events":
+                parsed(text, EVENTS)
+            case _:
+                parsed(text, JOBS)
+        self._typed[self.listed] = text
+
+    def next_sort(self) -> None:
+        names = list(SORTS)
+        self.sort = names[(names.index(self.sort) + 1) % len(names)]
+
+    def is_touched(self, changes: Changes) -> bool:
+        """Rows of the list came, went or moved."""
+        match self.listed:
+            case "workers":
+                return changes.order or changes.workers
+            case "events":
+                return changes.events
+            case _:
+                return changes.order
+
+    def listing(self, store: Store, clock: listings.Clock) -> listings.Listing:
+        match self.listed:
+            case "workers":
+                return listings.workers_listing(store, parsed(self.typed, WORKERS), clock)
+            case "events":
+                return listings.events_listing(store, parsed(self.typed, EVENTS), clock)
+            case name:
+                query = Query(parsed(self.typed, JOBS), self.sort, self.descending)
+                make = listings.jobs_listing if name == "jobs" else listings.failures_listing
+                return make(store, query, clock)
+
+    def subjects(self, store: Store, row_ids: Iterable[str]) -> list[Subject]:
+        """The jobs and workers that rows of the list are about, each once, in the store's order."""
+        wanted = set(map(listings.job_of, row_ids))
+        if self.listed == "events":
+            about = [event for event in store.events if str(event.event) in wanted]
+            wanted = {event.job_id or event.worker_id for event in about}
+        jobs = [store.jobs[one] for one in wanted if one in store.jobs]
+        if len(jobs) > 1:
+            jobs = [row for job_id, row in store.jobs.items() if job_id in wanted]
+        return [*jobs, *(worker for one, worker in store.workers.items() if one in wanted)]
