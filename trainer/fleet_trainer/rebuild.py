@@ -61,17 +61,13 @@ def _trees(bundle: Bundle, one: Windows) -> Fitted:
 
     from fleet_trainer.boost import Boosted
     from fleet_trainer.features import features
+    from fleet_trainer.trees import check
 
     trained = bundle.trained.data
     try:
-        booster = lightgbm.Booster(model_str=bundle.file(TREES).decode())
-    except (UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
-        raise ArtifactWrong(f"{bundle.path}: {TREES} is no model of LightGBM: {error}") from None
-    found = booster.num_feature(), booster.num_model_per_iteration()
-    described = features(one, trained.axes).shape[1], len(trained.classes)
-    if found != described:
-        raise ArtifactWrong(
-            f"{bundle.path}: {TREES} takes {found[0]} features and tells {found[1]} classes;"
-            f" job.json describes {described[0]} and {described[1]}"
-        )
+        text = bundle.file(TREES).decode("ascii")
+        check(text, features(one, trained.axes).shape[1], len(trained.classes))
+        booster = lightgbm.Booster(model_str=text)
+    except (ValueError, lightgbm.basic.LightGBMError) as error:
+        raise ArtifactWrong(f"{bundle.path}: {TREES} is not the model of job.json: {error}") from None
     return Boosted(booster, trained.axes)
