@@ -13,6 +13,7 @@ from fleet_client.cli import (
     comparing,
     curves,
     demo,
+    exporting,
     logs,
     manifest,
     orders,
@@ -40,6 +41,7 @@ app.command()(curves.metrics)
 app.command()(comparing.compare)
 app.command()(reporting.report)
 app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(exporting.app, name="export")
 app.command()(placing.workers)
 app.command()(orders.cancel)
 app.command()(orders.requeue)
