@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from fleet_agent.cli import app
 from fleet_agent.hardware import DATA_FILES
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.workers import CompleteRequest, HelloRequest, ReleaseRequest
@@ -34,6 +36,13 @@ def program(
         finally:
             process.kill()
             process.wait()
+
+
+def doctor(flags: list[str], environment: dict[str, str]) -> Result:
+    """The command in this process, which has imported everything. It takes the flags that `run` takes."""
+    done = CliRunner().invoke(app, ["doctor", *flags], env=environment)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
 
 
 async def finished(process: subprocess.Popen[bytes]) -> int:
@@ -87,14 +96,11 @@ async def test_two_agents_on_one_folder(
     assert "Another agent runs on" in (tmp_path / "second").read_text()
 
 
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [(Code.NOT_AUTHENTICATED, 401), (Code.PROTOCOL_TOO_OLD, 426)],
-)
 async def test_a_refusal_at_the_start_is_one_sentence_and_exit_one(
-    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path, code: Code, status: int
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    coordinator.problems["hello"] = [Problem(title="no", status=status, detail="that will not do", code=code)]
+    refusal = Problem(title="no", status=426, detail="that will not do", code=Code.PROTOCOL_TOO_OLD)
+    coordinator.problems["hello"] = [refusal]
     flags = ["run", "--server", coordinator.url, "--state", str(tmp_path / "s"), "--name", "cli"]
     with program(flags, environment, tmp_path / "log") as process:
         assert await finished(process) == 1
@@ -140,27 +146,33 @@ async def test_a_taken_name_is_waited_for(
     ],
 )
 def test_wrong_flags_are_usage_errors(environment: dict[str, str], flags: list[str], said: str) -> None:
-    done = subprocess.run(
-        [*AGENT, "run", *flags], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
+    done = doctor(flags, environment)
+    assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_a_person_sees_a_usage_error_and_no_traceback(environment: dict[str, str]) -> None:
+    command = [*AGENT, "run", "--grace", "nan"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "--grace must be a number above 0" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "doctor"])
 @pytest.mark.parametrize("token", ["wröng", "two\nlines"])
 def test_a_token_that_cannot_be_one_is_a_sentence(
-    environment: dict[str, str], tmp_path: Path, command: str, token: str
+    environment: dict[str, str], tmp_path: Path, token: str
 ) -> None:
-    flags = [command, "--server", "http://127.0.0.1:9", "--state", str(tmp_path / "s")]
-    done = subprocess.run(
-        [*AGENT, *flags],
-        env=environment | {"FLEET_TOKEN": token},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    flags = ["--server", "http://127.0.0.1:9", "--state", str(tmp_path / "s")]
+    done = doctor(flags, environment | {"FLEET_TOKEN": token})
+    assert done.exit_code == 1, done.stderr
+    assert "token" in done.stderr
+
+
+def test_an_agent_with_such_a_token_does_not_start(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [*AGENT, "run", "--server", "http://127.0.0.1:9", "--state", str(tmp_path / "s")]
+    environment |= {"FLEET_TOKEN": "wröng"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "token" in done.stderr
     assert "Traceback" not in done.stderr
@@ -171,28 +183,26 @@ async def test_doctor_shows_what_would_be_advertised(
 ) -> None:
     for name in DATA_FILES:
         (tmp_path / name).touch()
-    command = [*AGENT, "doctor", "--server", coordinator.url, "--models", "gbt"]
-    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    flags = ["--server", coordinator.url, "--state", str(tmp_path / "s"), "--models", "gbt"]
+    done = await asyncio.to_thread(doctor, flags, environment)
+    assert done.exit_code == 0, done.stderr
     assert "- No --data folder is named" in done.stdout
-    command += ["--data", str(tmp_path)]
-    nothing = [*command, "--models", "none", "--no-allow-commands"]
-    done = await asyncio.to_thread(subprocess.run, nothing, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
+    flags += ["--data", str(tmp_path)]
+    nothing = [*flags, "--models", "none", "--no-allow-commands"]
+    done = await asyncio.to_thread(doctor, nothing, environment)
+    assert done.exit_code == 1
     assert "models    none" in done.stdout
     assert "fleet's own only (--allow-commands)" in done.stdout
     assert "this worker will get no job" in done.stdout
-    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = await asyncio.to_thread(doctor, flags, environment)
+    assert done.exit_code == 0, done.stderr
     assert "models    gbt" in done.stdout
-    done = await asyncio.to_thread(
-        subprocess.run, command, env=environment | {"FLEET_TOKEN": "wrong"}, capture_output=True, text=True
-    )
-    assert done.returncode == 1
+    done = await asyncio.to_thread(doctor, flags, environment | {"FLEET_TOKEN": "wrong"})
+    assert done.exit_code == 1
     assert "takes no such token" in done.stderr
     await coordinator.stop()
-    done = await asyncio.to_thread(subprocess.run, command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 3
+    done = await asyncio.to_thread(doctor, flags, environment)
+    assert done.exit_code == 3
     assert "does not answer" in done.stderr
 
 
@@ -202,18 +212,15 @@ async def test_doctor_says_what_is_wrong_and_what_is_only_worth_knowing(
     state = tmp_path / "s"
     (state / "kept" / "an attempt").mkdir(parents=True)
     flags = ["--server", coordinator.url, "--name", "cli", "--state", str(state), "--models", "gbt"]
-    command = [*AGENT, "doctor", *flags]
     with program(["run", *flags], environment, tmp_path / "log"):
         await coordinator.told("hello")
-        done = await asyncio.to_thread(
-            subprocess.run, command, env=environment, capture_output=True, text=True
-        )
-    assert (done.returncode, "!" in done.stdout) == (0, False), done.stdout + done.stderr
+        done = await asyncio.to_thread(doctor, flags, environment)
+    assert (done.exit_code, "!" in done.stdout) == (0, False), done.stdout + done.stderr
     assert f"- An agent runs on {state} now." in done.stdout
     assert f"- 1 attempt(s) that no coordinator took are in {state}/kept" in done.stdout
-    wrong = [*command, "--models", "resnet,gbt", "--state", "/dev/null/s"]
-    done = await asyncio.to_thread(subprocess.run, wrong, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
+    wrong = [*flags, "--models", "resnet,gbt", "--state", "/dev/null/s"]
+    done = await asyncio.to_thread(doctor, wrong, environment)
+    assert done.exit_code == 1
     assert "! --models permits resnet" in done.stdout
     assert "! The state folder /dev/null/s cannot be written; name another by --state." in done.stdout
     assert "Not all is well" in done.stderr
