@@ -148,6 +148,8 @@ class Recorded:
     """Logs of earlier attempts, by the attempt."""
     curves: dict[str, JobMetrics] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    machines: dict[str, WorkerView] = field(default_factory=dict)
+    """By id: what drain and resume answer with."""
     url: str = "http://127.0.0.1:8490"
     read_only: bool = False
     renewed: bool = False
@@ -230,6 +232,14 @@ class Recorded:
 
     async def requeue(self, ref: str, reason: str = "") -> JobView:
         return self._act("requeue", ref, "pending")
+
+    async def drain(self, worker: str, reason: str = "") -> WorkerView:
+        self.asked.append(f"drain {worker}")
+        return self.machines[worker].model_copy(update={"draining": True})
+
+    async def resume(self, worker: str, reason: str = "") -> WorkerView:
+        self.asked.append(f"resume {worker}")
+        return self.machines[worker].model_copy(update={"draining": False})
 
     def _act(self, verb: str, ref: str, status: str) -> JobView:
         self.asked.append(f"{verb} {ref}")

@@ -393,7 +393,7 @@ async def test_a_read_only_token_refuses_with_a_sentence() -> None:
     async with dashboard(told) as shown:
         await shown.until("read-only")
         await shown.press("x")
-        await shown.until("cancel and requeue need the operator's token")
+        await shown.until("orders need the operator's token")
         assert orders(told) == []
 
 

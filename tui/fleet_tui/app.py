@@ -213,7 +213,7 @@ class FleetTui(App[None], inherit_bindings=False):
 
     async def _carry_out(self, coordinator: Coordinator, order: Order) -> None:
         outcome = await carry_out(coordinator, order)
-        for job in outcome.rows:
-            self.store.put(job)
+        for row in outcome.rows:
+            self.store.put(row)
         self.board.say(outcome.sentence, ok=outcome.ok)
         self._flush_soon()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,6 +68,11 @@ class Board(Screen[None], inherit_bindings=False):
         Binding("m", "curves", "curves", show=False),
         Binding("x", "order('cancel')", "cancel"),
         Binding("r", "order('requeue')", "requeue"),
+        Binding("R", "order('requeue', True)", "requeue all alike"),
+        Binding("D", "order('drain')", "drain"),
+        Binding("U", "order('resume')", "resume"),
+        Binding("J", "next_row(1)", "next, before", show=False),
+        Binding("K", "next_row(-1)", "next, before", show=False),
         Binding("tab", "app.focus_next", "list or text", show=False),
         Binding("escape", "step_out", "back", show=False),
         Binding("question_mark", "help", "help"),
@@ -266,7 +272,7 @@ class Board(Screen[None], inherit_bindings=False):
         """Keys that mean nothing in the list of workers are not offered there; typing a filter is typing."""
         if isinstance(self.focused, Input) and action in ("view", "filter"):
             return False
-        return self.views.listed != "workers" or action not in ("order", "why", "curves", "sort", "reverse")
+        return self.views.offers(action, *parameters)
 
     def action_view(self, view: View) -> None:
         self.views.view = view
@@ -297,10 +303,19 @@ class Board(Screen[None], inherit_bindings=False):
     def action_help(self) -> None:
         self.app.push_screen(Help(key_list(self)))
 
-    def action_order(self, verb: Verb) -> None:
-        ids = self.rows.marked or {self.rows.cursor or ""}
-        jobs = [row.job for job_id, row in self._store.jobs.items() if job_id in ids]
-        order = READ_ONLY if self._access.read_only else order_for(verb, jobs)
+    def action_next_row(self, step: int) -> None:
+        """Another row without leaving what is read of it."""
+        self.rows.action_move(step)
+
+    def action_order(self, verb: Verb, alike: bool = False) -> None:
+        """Of the marked rows, else of the one under the cursor; `alike`: of all under its heading."""
+        if alike:
+            ids: Iterable[str] = listings.alike(self.views.listing(self._store, self._now), self.rows.cursor)
+        else:
+            ids = self.rows.marked or [self.rows.cursor or ""]
+        subjects = self.views.subjects(self._store, ids)
+        targets = [one.job if isinstance(one, JobRow) else one for one in subjects]
+        order = READ_ONLY if self._access.read_only else order_for(verb, targets)
         if isinstance(order, Order):
             self.post_message(self.Ordered(order))
         else:

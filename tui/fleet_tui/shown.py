@@ -25,6 +25,8 @@ class Shown:
     text: Text = ()
     label: str = ""
     state: str = ""
+    at_end: bool = False
+    """What matters is at the text's end."""
 
 
 NOTHING = Shown([], "", [])
@@ -34,7 +36,8 @@ def of_job(row: JobRow, inspector: Inspector, now: datetime, width: int) -> Show
     known = inspector.detail
     told = facts.job_facts(row, known, width)
     text, label, state = _text(row, inspector, width)
-    return Shown(facts.job_title(row, known, now), row.job.job_id, told, text, label, state)
+    title = facts.job_title(row, known, now)
+    return Shown(title, row.job.job_id, told, text, label, state, at_end=inspector.shows(row) == "log")
 
 
 def _text(row: JobRow, inspector: Inspector, width: int) -> tuple[Text, str, str]:

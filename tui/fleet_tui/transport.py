@@ -15,6 +15,7 @@ from fleet_client.errors import FleetError, NotAuthenticated, NotFound, NotPermi
 from fleet_protocol.jobs import Explanation, JobDetail, JobView
 from fleet_protocol.logs import LogEnd, LogHole, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
+from fleet_protocol.workers import WorkerView
 from fleet_tui.store import Frame
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class Coordinator(Protocol):
     async def cancel(self, ref: str, reason: str = "") -> JobView: ...
 
     async def requeue(self, ref: str, reason: str = "") -> JobView: ...
+
+    async def drain(self, worker: str, reason: str = "") -> WorkerView: ...
+
+    async def resume(self, worker: str, reason: str = "") -> WorkerView: ...
 
 
 class Access(Protocol):

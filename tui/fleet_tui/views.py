@@ -46,6 +46,24 @@ class Views:
         """The operator chooses the order."""
         return self.listed in ("jobs", "failures")
 
+    def offers(self, action: str, *parameters: object) -> bool:
+        """Whether a key that does this means anything here."""
+        match action, parameters:
+            case "order", ("drain" | "resume", *_):
+                return self.view == "workers"
+            case "order", (_, True):
+                return self.view == "failures"
+            case "order", _:
+                return self.listed != "workers"
+            case (("sort" | "reverse"), _):
+                return self.is_sorted
+            case (("why" | "curves"), _):
+                return self.view not in ("workers", "metrics")
+            case (("plot" | "curve"), _):
+                return self.view == "metrics"
+            case _:
+                return True
+
     def set_filter(self, text: str) -> None:
         """FilterError for one that cannot be read; the one before stays."""
         match self.listed:

@@ -48,7 +48,7 @@ class Detail(Vertical):
         self._title.show(ruled(told.title, [(told.name, "dim")] * bool(told.name), self.size.width))
         pager, is_log = self.pager, isinstance(text, LogText)
         if pager.text is not text and pager.text != text:
-            pager.show(text, follow=is_log)
+            pager.show(text, follow=told.at_end)
         shown: Line = [("following" if told.state == "live" else told.state, "dim")] if told.state else []
         if is_log and not pager.following:
             shown = [(f"row {pager.bottom} of {pager.rows} · f follows", "warn")]

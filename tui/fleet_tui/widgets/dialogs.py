@@ -10,7 +10,8 @@ from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from fleet_tui.actions import Order
+from fleet_protocol.workers import WorkerView
+from fleet_tui.actions import Order, Target
 from fleet_tui.cells import status_cell
 from fleet_tui.text import Line, fit, one_line
 from fleet_tui.widgets.line import Lines
@@ -43,7 +44,7 @@ class Dialog(ModalScreen[bool]):
 
 
 class Confirm(Dialog):
-    """Asks once, for exactly the jobs of the order. `y` says yes; everything else that leaves says no."""
+    """Asks once, for exactly what is in the order. `y` says yes; everything else that leaves says no."""
 
     BINDINGS = [
         Binding("y", "answer(True)", "yes"),
@@ -51,21 +52,11 @@ class Confirm(Dialog):
     ]
 
     def __init__(self, order: Order) -> None:
-        count = len(order.jobs)
-        what = "this job" if count == 1 else f"these {count} jobs"
+        count = len(order.targets)
+        what = f"this {order.kind}" if count == 1 else f"these {count} {order.kind}s"
         lines: list[Line] = [[(f"{order.verb.capitalize()} {what}?", "strong")], []]
-        width = min(40, max(len(one_line(job.name)) for job in order.jobs))
-        for job in order.jobs[:SHOWN]:
-            where = f"  on {one_line(job.worker)}" if job.worker and job.status.is_active else ""
-            name = fit(one_line(job.name), width)
-            lines.append(
-                [
-                    (f"{job.job_id[:8]}  ", "dim"),
-                    (f"{name}  ", "plain"),
-                    *status_cell(job.status),
-                    (where, "dim"),
-                ]
-            )
+        width = min(40, max(len(one_line(target.name)) for target in order.targets))
+        lines += [_target_line(target, width) for target in order.targets[:SHOWN]]
         if count > SHOWN:
             lines.append([(f"and {count - SHOWN} more", "dim")])
         lines += [[], [(CONSEQUENCE[order.verb], "dim")], []]
@@ -78,9 +69,22 @@ class Confirm(Dialog):
         self.dismiss(yes)
 
 
+def _target_line(target: Target, width: int) -> Line:
+    name = fit(one_line(target.name), width)
+    if isinstance(target, WorkerView):
+        running = len(target.running)
+        trains = f"  trains {running} job{'s' * (running != 1)}"
+        return [(f"{target.worker[:8]}  ", "dim"), (name, "plain"), (trains, "dim")]
+    where = f"  on {one_line(target.worker)}" if target.worker and target.status.is_active else ""
+    status = status_cell(target.status)
+    return [(f"{target.job_id[:8]}  ", "dim"), (f"{name}  ", "plain"), *status, (where, "dim")]
+
+
 CONSEQUENCE = {
     "cancel": "A running trainer is told to stop. It can be requeued later.",
     "requeue": "Back into the queue, counts of errors at zero.",
+    "drain": "What it trains goes on; it gets no new jobs until it is resumed.",
+    "resume": "It gets jobs again.",
 }
 
 
