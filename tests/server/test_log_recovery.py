@@ -94,6 +94,13 @@ async def test_a_last_batch_that_is_not_whole_never_was(
     assert rows_of(store).stat().st_size == 2 * ROW_BYTES
 
 
+async def test_a_last_hole_is_empty_whatever_a_failed_write_left_there(store: LogStore, tmp_path: Path):
+    await store.append(ATTEMPT, 0, b"abc")
+    await store.append_hole(ATTEMPT, 3, 4)
+    store.path(ATTEMPT).write_bytes(b"abcdefghi")
+    assert await LogStore(tmp_path, FakeClock()).read(ATTEMPT, 0, 99) == b"abc" + bytes(4)
+
+
 async def test_a_log_whose_sidecar_is_gone_stands_as_it_is(store: LogStore, tmp_path: Path):
     await store.append(ATTEMPT, 0, b"abc")
     rows_of(store).unlink()

@@ -123,6 +123,8 @@ class PlainLog:
         with _opened(self.path, os.O_RDWR) as file, _opened(self.rows_path, os.O_RDWR) as sidecar:
             if torn := os.fstat(file).st_size - end:
                 log.info("log_torn", file=self.path.name, bytes=torn)
+            if rows and rows[-1].kind is not Kind.DATA:
+                os.ftruncate(file, start)  # what a failed write may have left where the hole is
             os.ftruncate(file, end)
             os.ftruncate(sidecar, len(rows) * ROW_BYTES)
             if rows and rows[-1].kind is Kind.DATA:
