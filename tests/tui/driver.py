@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from textual.pilot import Pilot
 
 from fleet_tui.app import FleetTui
 from fleet_tui.listings import job_of
+from fleet_tui.replay import Recording
 from fleet_tui.widgets.pager import Pager
 from tests.tui.recorded import NOW, Recorded, gesture_lab
 
@@ -70,12 +72,26 @@ async def dashboard(told: Recorded, *, width: int = 120, height: int = 36) -> As
         yield Dashboard(app, pilot, told)
 
 
+async def looked_at(shown: Dashboard) -> None:
+    await shown.until("cnn-oracle")
+    await shown.press("j")
+    await shown.until("epoch 24/40")
+    await shown.until("attempt 1 of 3")
+    await shown.until("following ──")
+
+
+async def recorded() -> tuple[str, list[str]]:
+    """The lab with its first job looked at: what was written, and the screen it came to."""
+    lab, file = gesture_lab(), io.StringIO()
+    app = FleetTui(Recording(lab, file), clock=lambda: NOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        shown = Dashboard(app, pilot, lab)
+        await looked_at(shown)
+        return file.getvalue(), shown.lines
+
+
 async def picture() -> str:
     """The README's picture, as SVG: a running job's log below the list."""
     async with dashboard(gesture_lab(), width=120, height=34) as shown:
-        await shown.until("cnn-oracle")
-        await shown.press("j")
-        await shown.until("epoch 24/40")
-        await shown.until("attempt 1 of 3")
-        await shown.until("following ──")
+        await looked_at(shown)
         return shown.app.export_screenshot(title="fleet-tui")

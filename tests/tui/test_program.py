@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.tui.driver import recorded
+from tests.tui.recorded import job
 from tests.tui.terminal import Terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals and POSIX signals")
@@ -154,6 +158,38 @@ def test_a_wrong_token_is_a_sentence_and_exit_1(tmp_path: Path) -> None:
         assert opened.is_restored
         assert b"does not accept the token" in opened.seen
         assert b"Traceback" not in opened.seen
+
+
+def test_copied_edited_and_paged_from_a_recording(tmp_path: Path) -> None:
+    text, _ = asyncio.run(recorded())
+    (tmp_path / "lab.jsonl").write_text(text)
+    reader = tmp_path / "reader"
+    reader.write_text('#!/bin/sh\necho "reading $(basename "$1") $(stat -c %a "$1")"; cat "$1"; read _\n')
+    reader.chmod(0o700)
+    own = {"EDITOR": str(reader), "PAGER": str(reader), "VISUAL": ""}
+    with terminal("--replay", str(tmp_path / "lab.jsonl"), home=tmp_path, **own) as opened:
+        opened.until("cnn-oracle")
+        opened.type(b"jjk")
+        opened.until("epoch 24/40")
+        opened.type(b"y")
+        opened.until("\x1b]52;c;" + b64encode(job("lstm-realistic").job_id.encode()).decode())
+        for key, shown in ((b"e", '"split_recipe"'), (b"v", "epoch 24/40  loss")):
+            opened.seen = b""
+            opened.type(key)
+            opened.until("-1." + ("json" if key == b"e" else "log") + " 400")
+            opened.until(shown)
+            opened.type(b"\x03\n")
+            opened.until("following")
+        opened.type(b"q")
+        assert opened.ended() == 0
+        assert opened.is_restored
+
+
+def test_a_broken_recording_is_a_sentence_and_exit_2(tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").write_text("\n")
+    with terminal("--replay", str(tmp_path / "broken.jsonl"), home=tmp_path) as opened:
+        assert opened.ended() == 2
+        assert b"line 1, is no line of a recording" in opened.seen
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

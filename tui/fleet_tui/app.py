@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from textual import on
-from textual.app import App
 from textual.binding import Binding
 from textual.filter import LineFilter
 from textual.timer import Timer
@@ -20,6 +19,7 @@ from fleet_client.errors import FleetError, NotAuthenticated, NotPermitted
 from fleet_tui.actions import Order, carry_out
 from fleet_tui.board import Board
 from fleet_tui.facts import Link
+from fleet_tui.hands import Hands
 from fleet_tui.inspector import Inspector, Need
 from fleet_tui.listings import Clock
 from fleet_tui.pace import Pace
@@ -32,7 +32,7 @@ from fleet_tui.widgets.dialogs import Confirm
 from fleet_tui.widgets.pager import Pager
 
 
-class FleetTui(App[None], inherit_bindings=False):
+class FleetTui(Hands, inherit_bindings=False):
     """Jobs, failures and workers of one fleet, live."""
 
     CSS = Board.LAYOUT
@@ -42,6 +42,7 @@ class FleetTui(App[None], inherit_bindings=False):
     BINDINGS = [
         Binding("ctrl+c", "quit", "quit", show=False, priority=True),
         Binding("q", "quit", "quit"),
+        *Hands.BINDINGS,
     ]
 
     def __init__(
