@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from sqlalchemy import Engine, text
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 ADVISORY_KEY = 0x666C656574  # "fleet"
 
@@ -42,7 +43,7 @@ def hold_folder(folder: Path) -> IO[str]:
 def is_active(engine: Engine) -> bool:
     """Try to become the active coordinator; once true, it holds as long as the engine's one connection does."""
     with engine.connect() as connection, connection.begin():
-        return bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": ADVISORY_KEY}))
+        return bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({ADVISORY_KEY})").scalar())
 
 
 if sys.platform == "win32":  # not run yet
