@@ -5,18 +5,10 @@ from __future__ import annotations
 
 from itertools import chain
 
-OF_SPLITS = (
-    "split_feature",
-    "split_gain",
-    "threshold",
-    "decision_type",
-    "left_child",
-    "right_child",
-    "internal_value",
-    "internal_weight",
-    "internal_count",
-)
+OF_SPLITS = ("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child")
 OF_LEAVES = ("leaf_value", "leaf_weight", "leaf_count")
+INSIDE = ("internal_value", "internal_weight", "internal_count")
+LINES = [*("Tree", "num_leaves", "num_cat"), *OF_SPLITS, *OF_LEAVES, *INSIDE, *("is_linear", "shrinkage")]
 
 
 def check(text: str, features: int, classes: int) -> None:
@@ -31,23 +23,23 @@ def check(text: str, features: int, classes: int) -> None:
     begin = len(head)
     for number, size in enumerate(map(int, told.get("tree_sizes", "").split())):
         tree = text[begin : begin + size]
-        if not tree.startswith(f"Tree={number}\n"):
+        if not tree.startswith(f"Tree={number}\n") or tree.count("\n") != len(LINES) + 2:
             raise ValueError(f"tree {number} is not where it should be")
         _check_tree(_values(tree), features)
         begin += len(tree)
-    if not text.startswith("end of trees\n", begin):
+    if not text.startswith("end of trees\n", begin) or "\nend of parameters\n" not in text[begin:]:
         raise ValueError("it is cut off")
 
 
 def _check_tree(tree: dict[str, str], features: int) -> None:
-    leaves = int(tree.get("num_leaves", ""))
-    if tree.get("num_cat") != "0" or tree.get("is_linear", "0") != "0":
+    if list(tree) != [*LINES, ""] or tree["num_cat"] != "0" or tree["is_linear"] != "0":
         raise ValueError("it has trees of a kind that the trainer does not make")
-    listed = {name: tree.get(name, "").split() for name in (*OF_SPLITS, *OF_LEAVES)}
-    if leaves == 1:  # a tree without a split is its value
-        listed = {"leaf_value": listed["leaf_value"]}
+    leaves = int(tree["num_leaves"])
+    float(tree["shrinkage"])
+    # A tree without a split is its value.
+    listed = {name: tree[name].split(" ") for name in LINES[3:-2] if leaves > 1 or name == "leaf_value"}
     for name, values in listed.items():
-        if len(values) != leaves - (name in OF_SPLITS):
+        if len(values) != leaves - (name not in OF_LEAVES):
             raise ValueError(f"a tree of {leaves} leaves has {len(values)} of {name}")
         list(map(float, values))
     if leaves == 1:
@@ -61,4 +53,4 @@ def _check_tree(tree: dict[str, str], features: int) -> None:
 
 
 def _values(text: str) -> dict[str, str]:
-    return {name: value for name, _, value in (line.partition("=") for line in text.splitlines())}
+    return {name: value for name, _, value in (line.partition("=") for line in text.split("\n"))}
