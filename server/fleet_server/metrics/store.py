@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import os
 import re
@@ -19,7 +18,8 @@ from pathlib import Path
 
 from fleet_protocol.ids import AttemptId
 from fleet_protocol.metrics import MAX_READ_POINTS, MAX_SERIES, Point, Reading
-from fleet_server.errors import MetricsGap, StorageFull, TooManySeries
+from fleet_server.content import full_disk_told
+from fleet_server.errors import MetricsGap, TooManySeries
 from fleet_server.metrics.curves import KEPT, Curve
 
 BLOCK_BYTES = 1024 * 1024
@@ -168,6 +168,7 @@ def _parsed(lines: bytes) -> Iterator[tuple[str, Reading]]:
                 yield one.name, (one.step, one.value, one.at)
 
 
+@full_disk_told()
 def _append(path: Path, length: int, lines: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
@@ -176,10 +177,8 @@ def _append(path: Path, length: int, lines: bytes) -> None:
         while written < len(lines):
             written += os.pwrite(descriptor, lines[written:], length + written)
         os.fdatasync(descriptor)
-    except OSError as error:
+    except OSError:
         os.ftruncate(descriptor, length)  # what was not acknowledged was never there
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull from None
         raise
     finally:
         os.close(descriptor)
