@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,53 +17,50 @@ from tests.trainer.synthetic import (
     events,
     job_spec,
     needs_torch,
-    spec_json,
     train_here,
 )
+from tests.trainer.two_ranks import STILL
 
 pytestmark = needs_torch
 
 
-def ranks(environ: dict[str, str], spec: dict[str, object], count: int = 2) -> list[subprocess.Popen[str]]:
-    """What torchrun starts: a process for each rank, told of the others by its environment."""
-    Path(environ["FLEET_JOB_SPEC"]).write_text(json.dumps(spec))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "fleet_trainer", "run"],
-            env=os.environ
-            | environ
-            | place
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+LAUNCH = """
+import sys
+from fleet_trainer.ranks import run_ranks
+sys.exit(run_ranks([sys.executable, "-m", "tests.trainer.two_ranks", *sys.argv[1:]], 2))
+"""
 
 
-def test_two_ranks_agree_on_one_result_that_the_first_one_tells(tmp_path: Path, data: Path):
-    """Without dropout and batch statistics, halves of a batch averaged are the batch."""
-    spec = spec_json("transformer", hyper=TINY["transformer"] | {"dropout": 0.0, "layer_dropout": 0.0})
-    environ = environment(tmp_path / "two", data, FLEET_CHECKPOINT_S="0")
-    told = [(process, *process.communicate(timeout=100)) for process in ranks(environ, spec)]
-    assert [process.returncode for process, _, _ in told] == [0, 0], told
-    assert "epoch 2/2" in told[0][1]
-    assert told[1][1] == ""
-    steps = [event["step"] for event in events(environ) if event["type"] == "checkpoint"]
-    assert steps == list(range(1, len(steps) + 1))
-    alone = train_here(tmp_path / "one", data, job_spec("transformer", hyper=spec["hyper"]))
-    together = contents(tmp_path / "two" / "out")
-    assert set(together) == set(contents(alone))
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, data: Path) -> tuple[Path, str]:
+    """Three runs of two ranks, and all that they said."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-c", LAUNCH, str(folder), str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_two_ranks_agree_on_one_result_that_the_first_one_tells(tmp_path: Path, data: Path, two):
+    folder, said = two
+    assert said.count("transformer on sines") == 1
+    alone = contents(train_here(tmp_path, data, job_spec("transformer", hyper=STILL)))
+    together = contents(folder / "still/out")
+    assert set(together) == set(alone)
     import torch
     from safetensors.torch import load
 
-    one, two = load(contents(alone)["model.safetensors"]), load(together["model.safetensors"])
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-3)  # a step of Adam is up to 2e-3
+    weights = load(together["model.safetensors"])
+    for name, value in load(alone["model.safetensors"]).items():
+        torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-3)  # a step of Adam is up to 2e-3
+
+
+def test_two_ranks_that_were_stopped_end_in_the_same_bits(two):
+    folder, said = two
+    assert "resumed train at step 4 of" in said
+    told = environment(folder / "stopped", folder)
+    assert [event["step"] for event in events(told) if event["type"] == "checkpoint"] == [4]
+    assert contents(folder / "stopped/out") == contents(folder / "whole/out")
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused():
