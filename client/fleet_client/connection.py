@@ -32,10 +32,12 @@ Model = TypeVar("Model", bound=BaseModel)
 class Connection:
     """What every method of the client sends through; `transport` replaces the network in tests."""
 
+    _checked = staticmethod(checked_url)
+
     def __init__(
         self, url: str, token: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self.target = Target(checked_url(url), token)
+        self.target = Target(self._checked(url), token)
         headers = {"User-Agent": f"fleet-client/{program_version()}"}
         if token:
             if not (token.isascii() and token.isprintable()):

@@ -34,6 +34,31 @@ def tensorboard(
         print_text(str(write(run, out)))
 
 
+@app.command()
+def mlflow(
+    jobs: Jobs,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(envvar="MLFLOW_TRACKING_URI", help="The tracking server's address.", show_default=False),
+    ],
+    url: Url = None,
+) -> None:
+    """Send each job as a run to an MLflow tracking server; a run that is there already is not doubled."""
+    from fleet_client.export_mlflow import Tracking, all_ended
+
+    async def question(fleet: FleetClient) -> None:
+        name, runs = (await fleet.manifest()).fleet, await gathered(fleet, jobs)
+        all_ended(runs)
+        async with Tracking(to) as tracking:
+            experiment = await tracking.experiment(name)
+            for run in runs:
+                made = await tracking.export(experiment, run)
+                print_text(f"{tracking.target.url}/#/experiments/{experiment}/runs/{made}")
+
+    ask(url, question)
+
+
 async def gathered(fleet: FleetClient, refs: Sequence[str]) -> list[Run]:
     """All of them, before anything is written."""
     from fleet_client.export import run_of
