@@ -37,6 +37,7 @@ class Code(StrEnum):
     LOG_GAP = "log_gap"
     LOG_DIVERGED = "log_diverged"
     LOG_CLOSED = "log_closed"
+    LOG_DAMAGED = "log_damaged"
     CURSOR_UNKNOWN = "cursor_unknown"
     METRICS_GAP = "metrics_gap"
     TOO_MANY_SERIES = "too_many_series"

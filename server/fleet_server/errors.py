@@ -8,7 +8,7 @@ Refusal
 ├── InvalidManifest, NoManifest
 ├── DigestMismatch, UploadOffset, TooLarge, StorageFull
 ├── CursorUnknown, MetricsGap, TooManySeries
-└── LogGap, LogDiverged, LogClosed
+└── LogGap, LogDiverged, LogClosed, LogDamaged
 """
 
 from __future__ import annotations
@@ -235,3 +235,9 @@ class LogClosed(Refusal):
     """The attempt is over and its log was closed; it takes no more bytes."""
 
     code = Code.LOG_CLOSED
+
+
+class LogDamaged(Refusal):
+    """The file of this log is not what was once written and verified; a backup may have it whole."""
+
+    code, status = Code.LOG_DAMAGED, 500

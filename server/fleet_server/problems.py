@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 
 from fleet_protocol.errors import PROBLEM_JSON, Code, Problem, ProblemItem
-from fleet_server.errors import NotAuthenticated, Refusal, StorageFull
+from fleet_server.errors import LogDamaged, NotAuthenticated, Refusal, StorageFull
+from fleet_server.logs.closed import Damaged
 
 log = structlog.get_logger()
 
@@ -34,6 +35,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(Damaged, _damaged)
     app.add_exception_handler(Exception, _internal)
 
 
@@ -86,6 +88,11 @@ async def _database(request: Request, error: Exception) -> Response:
     if "disk is full" in str(error):
         return await _refusal(request, StorageFull())
     return await _internal(request, error)
+
+
+async def _damaged(_: HTTPConnection, error: Exception) -> Response:
+    log.error("log_damaged", why=str(error))
+    return render(LogDamaged(f"{error}. A backup may have it whole.").problem())
 
 
 async def _internal(request: Request, error: Exception) -> Response:

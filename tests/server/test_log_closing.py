@@ -349,3 +349,23 @@ async def test_a_log_that_cannot_be_read_keeps_no_other_from_its_turn(fleet: Coo
         await closing(fleet).once()
         assert (await states(fleet, broken.job.job_id))[-1] is None
         assert (await states(fleet, good.job.job_id))[-1] == "complete"
+
+
+async def test_a_damaged_log_says_which_it_is_and_what_is_left(fleet: Coordinator):
+    await fleet.load(manifest(job("noisy")))
+    worker = await fleet.worker()
+    attempt = await worker.take()
+    text = random.Random(1).randbytes(FRAME_BYTES + 9)
+    await worker.log(attempt, 0, text[:FRAME_BYTES])
+    await worker.log(attempt, FRAME_BYTES, text[FRAME_BYTES:])
+    await worker.error(attempt, log_bytes=len(text))
+    await closing(fleet).once()
+    path = fleet.services.logs.store.path(attempt.attempt, ".log.zst")
+    with path.open("r+b") as file:
+        file.seek(FRAME_BYTES // 2)
+        file.write(b"damage")
+    problem = await refused(await fleet.http().get("/v1/job/noisy/log"), 500, "log_damaged")
+    assert attempt.attempt in problem["detail"]
+    assert f"bytes 0 to {FRAME_BYTES} cannot be read, others can" in problem["detail"]
+    rest = await fleet.http().get(f"/v1/job/noisy/log?offset={FRAME_BYTES}")
+    assert (rest.status_code, rest.content) == (200, text[FRAME_BYTES:])

@@ -21,14 +21,15 @@ from fleet_server.logs.plain import sync_folder
 from fleet_server.logs.sidecar import Hole, Kind, Row, first_hole, holes_of, read_rows
 
 if sys.version_info >= (3, 14):
-    from compression.zstd import CompressionParameter, compress, decompress
+    from compression.zstd import CompressionParameter, ZstdError, compress, decompress
 else:
-    from backports.zstd import CompressionParameter, compress, decompress
+    from backports.zstd import CompressionParameter, ZstdError, compress, decompress
 
 FRAME_BYTES = 1024 * 1024
 KEPT_HEAD_BYTES, KEPT_TAIL_BYTES = 64 * 1024, 256 * 1024
 """What is kept of an expired log: how it began, and how it ended."""
 _OPTIONS: dict[int, int] = {CompressionParameter.compression_level: 3, CompressionParameter.checksum_flag: 1}
+_LOST = "The log {} is damaged, what is whole of it `zstd -d` still reads there:"
 _ZEROS = bytes(FRAME_BYTES)
 _PACKED_ZEROS = compress(_ZEROS, options=_OPTIONS)
 _SKIPPABLE = struct.Struct("<II")  # magic, size of what follows
@@ -94,7 +95,12 @@ class ClosedLog:
         known, data = self._last
         if known != index:
             start, end = self._frames[index : index + 2]
-            data = decompress(os.pread(self._file, end - start, start))
+            try:
+                data = decompress(os.pread(self._file, end - start, start))
+            except ZstdError as error:
+                at = index * FRAME_BYTES
+                gone = f"its bytes {at} to {min(self.length, at + FRAME_BYTES)} cannot be read, others can"
+                raise Damaged(f"The log {self.path.name} is damaged: {gone}") from error
             self._last = (index, data)
         return data
 
@@ -192,7 +198,7 @@ def _read_table(file: int, path: Path) -> list[tuple[int, int]]:
         table = size - _FOOTER.size - count * _ENTRY.size
         head = _SKIPPABLE.unpack(os.pread(file, _SKIPPABLE.size, table - _SKIPPABLE.size))
     except (OSError, struct.error) as error:
-        raise Damaged(f"{path} is cut short") from error
+        raise Damaged(f"{_LOST.format(path.name)} it is cut short") from error
     if (magic, head) != (_SEEKABLE_MAGIC, (_SKIPPABLE_MAGIC, count * _ENTRY.size + _FOOTER.size)):
-        raise Damaged(f"{path} has no table of its frames")
+        raise Damaged(f"{_LOST.format(path.name)} it has no table of its frames")
     return list(_ENTRY.iter_unpack(os.pread(file, count * _ENTRY.size, table)))
