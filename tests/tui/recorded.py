@@ -225,6 +225,8 @@ class Recorded:
 
     async def metrics(self, ref: str, *, points: int | None = None) -> JobMetrics:
         self.asked.append(f"metrics of {ref}")
+        if ref not in self.curves:
+            raise NotFound(refusal(Code.UNKNOWN_ATTEMPT, 404, "It has no attempt yet."))
         return self.curves[ref]
 
     async def cancel(self, ref: str, reason: str = "") -> JobView:

@@ -6,8 +6,12 @@ import asyncio
 
 import pytest
 
+from fleet_protocol.events import LiveFrame
+from fleet_protocol.metrics import JobMetrics, Reading
+from fleet_tui.curves import smoothed
 from tests.tui.driver import dashboard
-from tests.tui.recorded import Recorded, events, job, snapshot, worker
+from tests.tui.recorded import NOW, Recorded, attempt_of, events, job, snapshot, worker
+from tests.tui.test_screens import same_as
 
 SIZES = pytest.mark.parametrize(("width", "height"), [(120, 36), (80, 24)])
 
@@ -116,3 +120,54 @@ async def test_who_may_only_look_is_told_so_by_the_workers_too() -> None:
         await shown.until("● live")
         await shown.press("3", "D")
         await shown.until("orders need the operator's token")
+
+
+def training() -> Recorded:
+    told = Recorded()
+    rows = told.hold(*(job(name, "running") for name in ("a", "b", "c")))
+    for at, row in enumerate(rows[:2], 1):
+        loss: tuple[Reading, ...] = tuple((step, at / step, 1000.0 + 60 * step) for step in range(1, 40))
+        series: dict[str, tuple[Reading, ...]] = {"loss": loss} | (
+            {"accuracy": ((1, 0.5, 1000.0), (2, -0.25, 1060.0))} if at == 1 else {}
+        )
+        told.curves[row.job_id] = JobMetrics(job_id=row.job_id, attempt=attempt_of(row.name), series=series)
+    told.tell(snapshot(rows, [worker("pi")]))
+    return told
+
+
+@SIZES
+async def test_curves_of_marked_jobs_over_each_other(width: int, height: int) -> None:
+    told = training()
+    async with dashboard(told, width=width, height=height) as shown:
+        await shown.until("● 3 running")
+        await shown.press("4")
+        await shown.until("0.026 at step 39")
+        await shown.until("loss  1 of 2 · over steps")
+        await shown.press("space", "space", "space")
+        await shown.until("b  b")
+        await shown.until("no metrics yet")
+        assert len([line for line in told.asked if line.startswith("metrics of")]) == 3, (
+            "what is known is not asked for again"
+        )
+        await same_as(f"metrics-{width}x{height}", shown)
+        await shown.press("L", "o", "T")
+        await shown.until("logarithmic · smoothed 0.6 · over time")
+        await shown.press("n")
+        await shown.until("accuracy  2 of 2")
+        await shown.until("does not tell this")
+        await shown.press("enter")
+        await shown.until(lambda: shown.app.board.has_class("opened"))
+        await shown.press("escape")
+        told.curves[job("a").job_id] = told.curves[job("b").job_id]
+        told.tell(LiveFrame(server_time=NOW, metric_points={attempt_of("a"): 3}))
+        await shown.until("loss  logarithmic")
+        await shown.press("1")
+        await shown.until("PROGRESS")
+
+
+def test_smoothing_weighs_what_came_before() -> None:
+    readings = [(step, value, 0.0) for step, value in enumerate((1.0, None, 0.0, 0.0))]
+    assert smoothed(readings, 0.0) == [1.0, None, 0.0, 0.0]
+    first, gap, *rest = smoothed(readings, 0.5)
+    assert (first, gap) == (1.0, None)
+    assert rest == pytest.approx([1 / 3, 1 / 7])

@@ -155,6 +155,11 @@ class FleetTui(Hands, inherit_bindings=False):
         if "log" in needs:
             self.run_worker(self.inspector.follow(self._coordinator), group="log", exclusive=True)
 
+    @on(Board.Compared)
+    def _on_compared(self) -> None:
+        if self._coordinator is not None:
+            self.run_worker(self.board.curves.load(self._coordinator), group="curves of several")
+
     def _inspected(self) -> None:
         self.board.draw_detail()
 

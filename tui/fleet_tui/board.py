@@ -8,7 +8,6 @@ from datetime import datetime
 
 from textual import on
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.message import Message
 from textual.screen import Screen
 from textual.timer import Timer
@@ -17,14 +16,15 @@ from textual.widgets import ContentSwitcher, Input
 from fleet_protocol.workers import WorkerView
 from fleet_tui import facts, listings, shown
 from fleet_tui.actions import READ_ONLY, Order, Verb, order_for
+from fleet_tui.curves import Curves, Turn
 from fleet_tui.inspector import Inspector
-from fleet_tui.keys import hints, key_list
+from fleet_tui.keys import BOARD_KEYS, hints, key_list
 from fleet_tui.query import FilterError
 from fleet_tui.store import Changes, JobRow, Store
 from fleet_tui.text import Line, joined, line_width, spread
 from fleet_tui.transport import Access
 from fleet_tui.views import LISTS, SAMPLES, VIEWS, Subject, View, Views
-from fleet_tui.widgets.detail import Detail
+from fleet_tui.widgets.detail import Detail, ruled
 from fleet_tui.widgets.dialogs import Help
 from fleet_tui.widgets.line import Lines
 from fleet_tui.widgets.pager import Pager, Typed
@@ -52,31 +52,13 @@ class Board(Screen[None], inherit_bindings=False):
                   scrollbar-background-active: $background; scrollbar-corner-color: $background; }
     #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
     #result { display: none; }
-    .opened #lists, .low Detail, .workers #rule, .workers #text { display: none; }
+    #plot { height: 1fr; padding: 0 1; display: none; }
+    .metrics #plot { display: block; }
+    .metrics Detail, .opened #lists, .low Detail, .workers #rule, .workers #text { display: none; }
     .opened Detail { display: block; }
+    .opened.metrics Detail { display: none; }
     """
-    BINDINGS = [
-        # Keys that move the focus have priority: those typed after them must not reach what was focused before.
-        *(
-            Binding(str(number), f"view('{view}')", "views", show=False, priority=True)
-            for number, view in enumerate(VIEWS, 1)
-        ),
-        Binding("slash", "filter", "filter", priority=True),
-        Binding("s", "sort", "sort"),
-        Binding("S", "reverse", "reverse the order", show=False),
-        Binding("w", "why", "why / log"),
-        Binding("m", "curves", "curves", show=False),
-        Binding("x", "order('cancel')", "cancel"),
-        Binding("r", "order('requeue')", "requeue"),
-        Binding("R", "order('requeue', True)", "requeue all alike"),
-        Binding("D", "order('drain')", "drain"),
-        Binding("U", "order('resume')", "resume"),
-        Binding("J", "next_row(1)", "next, before", show=False),
-        Binding("K", "next_row(-1)", "next, before", show=False),
-        Binding("tab", "app.focus_next", "list or text", show=False),
-        Binding("escape", "step_out", "back", show=False),
-        Binding("question_mark", "help", "help"),
-    ]
+    BINDINGS = BOARD_KEYS
 
     @dataclass
     class Selected(Message):
@@ -89,6 +71,9 @@ class Board(Screen[None], inherit_bindings=False):
         """To be confirmed, then carried out."""
 
         order: Order
+
+    class Compared(Message):
+        """Curves have to be asked for."""
 
     def __init__(self, store: Store, inspector: Inspector, access: Access, clock: listings.Clock) -> None:
         super().__init__()
@@ -106,6 +91,9 @@ class Board(Screen[None], inherit_bindings=False):
         self._lists = {name: Rows(id=name) for name in LISTS}
         self._switcher = ContentSwitcher(*self._lists.values(), initial="jobs", id="lists")
         self._detail = Detail()
+        self.curves = Curves(self._draw_plot)
+        self._plot = Lines(id="plot")
+        self._plot.can_focus = True
         self._field = Input(id="filter", compact=True)
 
     def compose(self) -> ComposeResult:
@@ -114,6 +102,7 @@ class Board(Screen[None], inherit_bindings=False):
             self._tabs,
             self._switcher,
             self._detail,
+            self._plot,
             self._result,
             self._field,
             self._hints,
@@ -146,7 +135,7 @@ class Board(Screen[None], inherit_bindings=False):
         if changes:
             self._draw_header()
             self._draw_tabs()
-            self.post_message(self.Selected(self.selected))
+            self._select()
 
     def show_link(self, link: facts.Link) -> None:
         self.link = link
@@ -183,7 +172,8 @@ class Board(Screen[None], inherit_bindings=False):
     def _tick(self) -> None:
         self._draw_header()
         self.rows.redraw()
-        self.draw_detail()
+        if self.views.view != "metrics":
+            self.draw_detail()
 
     def _draw_header(self) -> None:
         width = self.size.width - 2
@@ -203,6 +193,9 @@ class Board(Screen[None], inherit_bindings=False):
 
     def draw_detail(self) -> None:
         """The lower half, for the row under the cursor."""
+        if self.views.view == "metrics":
+            self._draw_plot()
+            return
         now, width = self._now(), self._detail.size.width - 4
         told = shown.NOTHING
         match self.subject:
@@ -215,6 +208,21 @@ class Board(Screen[None], inherit_bindings=False):
         self._detail.show(
             told, 20 if self.has_class("opened") or is_worker else max(2, self.size.height // 7)
         )
+
+    def _draw_plot(self) -> None:
+        width, height = self._plot.size.width - 2, self._plot.size.height
+        title = ruled(self.curves.title(), [], width)
+        self._plot.show(title, *self.curves.drawing(width, height - 1))
+
+    def _select(self) -> None:
+        """What the cursor is on now, or the marks, may ask for more."""
+        if self.views.view != "metrics":
+            self.post_message(self.Selected(self.selected))
+            return
+        subjects = self.views.subjects(self._store, self.rows.marked or [self.rows.cursor or ""])
+        if self.curves.look_at([one for one in subjects if isinstance(one, JobRow)]):
+            self.post_message(self.Compared())
+        self._draw_plot()
 
     @property
     def shown_text(self) -> list[str]:
@@ -248,13 +256,14 @@ class Board(Screen[None], inherit_bindings=False):
         self._draw_hints()
 
     @on(Rows.Moved)
+    @on(Rows.Marked)
     def _on_moved(self) -> None:
-        self.post_message(self.Selected(self.selected))
+        self._select()
 
     @on(Rows.Opened)
     def _on_opened(self) -> None:
         self.add_class("opened")
-        self.set_focus(self._detail.pager)
+        self.set_focus(self._plot if self.views.view == "metrics" else self._detail.pager)
         self.call_after_refresh(self.draw_detail)
 
     @on(Pager.FollowChanged)
@@ -278,6 +287,7 @@ class Board(Screen[None], inherit_bindings=False):
         self.views.view = view
         self._switcher.current = self.views.listed
         self.remove_class("opened")
+        self.set_class(view == "metrics", "metrics")
         self.set_focus(self.rows)
         self._set_filter(self.views.typed)
         self._draw_hints()
@@ -298,7 +308,11 @@ class Board(Screen[None], inherit_bindings=False):
     def action_curves(self) -> None:
         if self.selected is not None:
             self._inspector.choice = None if self._inspector.shows(self.selected) == "curves" else "curves"
-            self.post_message(self.Selected(self.selected))
+            self._select()
+
+    def action_plot(self, what: Turn) -> None:
+        self.curves.turn(what)
+        self._draw_plot()
 
     def action_help(self) -> None:
         self.app.push_screen(Help(key_list(self)))
@@ -382,5 +396,5 @@ class Board(Screen[None], inherit_bindings=False):
             return
         self.say("")
         self.relist()
-        self.post_message(self.Selected(self.selected))
+        self._select()
         self.draw_detail()

@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from fleet_tui.text import Line, line_width
+from fleet_tui.views import VIEWS
+
+BOARD_KEYS: list[BindingType] = [
+    # Keys that move the focus have priority: those typed after them must not reach what was focused before.
+    *(
+        Binding(str(number), f"view('{view}')", "views", show=False, priority=True)
+        for number, view in enumerate(VIEWS, 1)
+    ),
+    Binding("slash", "filter", "filter", priority=True),
+    Binding("s", "sort", "sort"),
+    Binding("S", "reverse", "reverse the order", show=False),
+    Binding("w", "why", "why / log"),
+    Binding("m", "curves", "curves", show=False),
+    Binding("x", "order('cancel')", "cancel"),
+    Binding("r", "order('requeue')", "requeue"),
+    Binding("R", "order('requeue', True)", "requeue all alike"),
+    Binding("D", "order('drain')", "drain"),
+    Binding("U", "order('resume')", "resume"),
+    Binding("J", "next_row(1)", "next, before", show=False),
+    Binding("K", "next_row(-1)", "next, before", show=False),
+    Binding("n", "plot('name')", "metric"),
+    Binding("L", "plot('log')", "log"),
+    Binding("o", "plot('smooth')", "smooth"),
+    Binding("T", "plot('time')", "time"),
+    Binding("tab", "app.focus_next", "list or text", show=False),
+    Binding("escape", "step_out", "back", show=False),
+    Binding("question_mark", "help", "help"),
+]
 
 SIGNS = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "slash": "/", "question_mark": "?", "enter": "⏎",

@@ -42,6 +42,9 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
         row_id: str | None
 
+    class Marked(Message):
+        """Other rows are marked now."""
+
     @dataclass
     class Opened(Message):
         row_id: str
@@ -146,10 +149,12 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def action_mark(self) -> None:
         if self.cursor is not None:
             self.marked ^= {self.cursor}
+            self.post_message(self.Marked())
             self.action_move(1)
 
     def action_mark_all(self) -> None:
         self.marked.update(self._position)
+        self.post_message(self.Marked())
         self.refresh()
 
     def action_open(self) -> None:
@@ -158,6 +163,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_clear_marks(self) -> None:
         self.marked.clear()
+        self.post_message(self.Marked())
         self.refresh()
 
     def _settle(self, at: int, towards: int = 1) -> None:
