@@ -30,6 +30,7 @@ from fleet_protocol.jobs import (
 )
 from fleet_protocol.logs import LogEnd, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
+from fleet_protocol.plan import Plan
 from fleet_protocol.states import AttemptStatus, JobStatus
 from fleet_protocol.workers import WorkerView
 
@@ -147,6 +148,7 @@ class Recorded:
     earlier: dict[str, bytes] = field(default_factory=dict)
     """Logs of earlier attempts, by the attempt."""
     curves: dict[str, JobMetrics] = field(default_factory=dict)
+    plans: list[Plan] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     machines: dict[str, WorkerView] = field(default_factory=dict)
     """By id: what drain and resume answer with."""
@@ -208,6 +210,13 @@ class Recorded:
             self.written[ref] = self.written.get(ref, b"") + chunk
             yield chunk
         yield LogEnd(attempt=of, length=len(self.written[ref]), status=AttemptStatus.COMPLETED)
+
+    async def plan(self) -> Plan:
+        return self.plans[0]
+
+    async def reload(self) -> Plan:
+        self.asked.append("reload")
+        return self.plans.pop(0)
 
     async def read_log(self, ref: str, *, offset: int | None = None, attempt: str | None = None) -> LogChunk:
         self.asked.append(f"bytes of {ref} from {offset}")

@@ -18,16 +18,19 @@ from textual.timer import Timer
 from fleet_client.errors import FleetError, NotAuthenticated, NotPermitted
 from fleet_tui.actions import Order, carry_out
 from fleet_tui.board import Board
+from fleet_tui.commands import Commands
 from fleet_tui.facts import Link
 from fleet_tui.hands import Hands
 from fleet_tui.inspector import Inspector, Need
 from fleet_tui.listings import Clock
 from fleet_tui.pace import Pace
 from fleet_tui.palette import DARK, LIGHT, Ascii
+from fleet_tui.query import SORTS
 from fleet_tui.saving import free_path, write_lines, write_pieces
 from fleet_tui.settings import UNTOUCHED, Settings
 from fleet_tui.store import Frame, Store
 from fleet_tui.transport import Access, Coordinator, Waiting, follow_events, whole_log
+from fleet_tui.views import VIEWS
 from fleet_tui.widgets.dialogs import Confirm
 from fleet_tui.widgets.pager import Pager
 
@@ -38,7 +41,7 @@ class FleetTui(Hands, inherit_bindings=False):
     CSS = Board.LAYOUT
     SETTLE_SECONDS = 0.15
     """The cursor rests this long on a row before its log is asked for, so that scrolling past asks nothing."""
-    ENABLE_COMMAND_PALETTE = False
+    COMMANDS = {Commands}
     BINDINGS = [
         Binding("ctrl+c", "quit", "quit", show=False, priority=True),
         Binding("q", "quit", "quit"),
@@ -81,7 +84,25 @@ class FleetTui(Hands, inherit_bindings=False):
     @property
     def settings(self) -> Settings:
         """As the operator leaves them."""
-        return replace(self._settings, theme=self.theme)
+        views, pager = self.board.views, self.board.pager
+        return replace(
+            self._settings,
+            theme=self.theme,
+            view=views.view,
+            sort=views.sort,
+            descending=views.descending,
+            wrap=pager.wraps,
+            stamps=pager.stamps,
+        )
+
+    def _restore(self) -> None:
+        """View, order and the way to read as they were left."""
+        kept, views, pager = self._settings, self.board.views, self.board.pager
+        if kept.sort in SORTS:
+            views.sort, views.descending = kept.sort, kept.descending
+        pager.wraps, pager.stamps = kept.wrap, kept.stamps
+        if kept.view in VIEWS:
+            self.board.action_view(kept.view)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), *([self._ascii] if self._ascii.enabled else [])]
@@ -97,6 +118,8 @@ class FleetTui(Hands, inherit_bindings=False):
         return self.board
 
     def on_mount(self) -> None:
+        if self._settings != UNTOUCHED:
+            self.call_after_refresh(self._restore)
         self.call_after_refresh(lambda: self.run_worker(self._feed(), group="feed"))
 
     async def _feed(self) -> None:

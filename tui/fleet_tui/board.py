@@ -225,6 +225,10 @@ class Board(Screen[None], inherit_bindings=False):
         self._draw_plot()
 
     @property
+    def pager(self) -> Pager:
+        return self._detail.pager
+
+    @property
     def shown_text(self) -> list[str]:
         """The rows of the text as they are read."""
         reading = self._detail.pager.reading

@@ -9,12 +9,17 @@ from textual.app import App, SuspendNotSupported
 from textual.binding import Binding
 
 from fleet_client.errors import FleetError
+from fleet_protocol.plan import Plan
+from fleet_tui.actions import READ_ONLY
 from fleet_tui.board import Board
 from fleet_tui.inspector import Inspector
 from fleet_tui.outside import Copy, attended, capped, copies, folded, program, worker_copies
+from fleet_tui.planning import plan_lines, plan_sentence, touched
 from fleet_tui.saving import free_path, write_lines, write_pieces
 from fleet_tui.store import Store
-from fleet_tui.transport import Coordinator, whole_log
+from fleet_tui.text import one_line
+from fleet_tui.transport import Access, Coordinator, whole_log
+from fleet_tui.widgets.agree import Agree
 from fleet_tui.widgets.menu import Menu
 
 NOTHING = "nothing is selected"
@@ -29,6 +34,7 @@ class Hands(App[None], inherit_bindings=False):
         Binding("e", "edit", "configuration in $EDITOR", show=False),
         Binding("v", "page", "log in $PAGER", show=False),
     ]
+    access: Access
     board: Board
     store: Store
     inspector: Inspector
@@ -73,6 +79,39 @@ class Hands(App[None], inherit_bindings=False):
             self.board.say(command, ok=False)
         else:
             self.run_worker(self._show(command, log), group="outside", exclusive=True)
+
+    def action_plan(self) -> None:
+        self.run_worker(self._plan(), group="plan", exclusive=True)
+
+    async def _plan(self) -> None:
+        if (coordinator := self._coordinator) is None:
+            self.board.say("there is no coordinator to ask", ok=False)
+            return
+        try:
+            plan = await coordinator.plan()
+        except FleetError as error:
+            self.board.say(f"{error} {error.next or ''}".strip(), ok=False)
+            return
+        refusal = "nothing to apply; Esc closes" if not plan.changed else ""
+        refusal = READ_ONLY if self.access.read_only else refusal
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.run_worker(self._reload(coordinator, plan), group="plan")
+
+        self.push_screen(Agree(plan_lines(plan), "reload", refusal), answered)
+
+    async def _reload(self, coordinator: Coordinator, agreed: Plan) -> None:
+        """Exactly what was agreed to: a manifest that was written anew meanwhile has to be looked at again."""
+        try:
+            if touched(await coordinator.plan()) != touched(agreed):
+                self.board.say("the manifest or its jobs changed meanwhile: plan again", ok=False)
+                return
+            done = await coordinator.reload()
+        except FleetError as error:
+            self.board.say(f"{error} {error.next or ''}".strip(), ok=False)
+        else:
+            self.board.say(f"reloaded {one_line(done.file)}: {plan_sentence(done)}")
 
     async def _show(self, command: list[str], log: bool) -> None:
         row, coordinator = self.board.selected, self._coordinator

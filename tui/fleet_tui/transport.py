@@ -15,6 +15,7 @@ from fleet_client.errors import FleetError, NotAuthenticated, NotFound, NotPermi
 from fleet_protocol.jobs import Explanation, JobDetail, JobView
 from fleet_protocol.logs import LogEnd, LogHole, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
+from fleet_protocol.plan import Plan
 from fleet_protocol.workers import WorkerView
 from fleet_tui.store import Frame
 
@@ -62,6 +63,10 @@ class Coordinator(Protocol):
     async def drain(self, worker: str, reason: str = "") -> WorkerView: ...
 
     async def resume(self, worker: str, reason: str = "") -> WorkerView: ...
+
+    async def plan(self) -> Plan: ...
+
+    async def reload(self) -> Plan: ...
 
 
 class Access(Protocol):
