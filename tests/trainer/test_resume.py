@@ -45,7 +45,14 @@ class DiesAt(StopsAt):
 
 @needs_torch
 @pytest.mark.parametrize(
-    ("model", "step"), [("cnn", 3), ("mlp", 5), ("lstm", 8), *(("transformer_ssl", s) for s in (2, 4, 5, 8))]
+    ("model", "step"),
+    [
+        ("cnn", 3),
+        ("mlp", 5),
+        ("lstm", 8),
+        ("transformer", 7),
+        *(("transformer_ssl", s) for s in (2, 4, 5, 8)),
+    ],
 )
 def test_stopping_at_any_step_changes_nothing(tmp_path: Path, data: Path, model, step):
     spec = job_spec(model, hyper=TINY[model] | {"batch_size": 32 if model == "transformer_ssl" else 16})

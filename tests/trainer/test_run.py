@@ -58,21 +58,6 @@ def test_trees_learn_what_is_there_to_learn(tmp_path: Path, data: Path, recipe):
     assert json.loads((out / "job.json").read_text())["data"]["channels"] == ["wave", "noise", "clock", "spy"]
 
 
-@pytest.mark.parametrize("model", ["gbt", pytest.param("cnn", marks=needs_torch)])
-def test_the_same_job_gives_the_same_bits(tmp_path: Path, data: Path, model):
-    spec = spec_json(model, name="first")
-    outputs = []
-    for folder in (tmp_path / "one", tmp_path / "elsewhere" / "two"):
-        environ = environment(folder, data, FLEET_ATTEMPT=folder.name)
-        process = start(environ, spec)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-        outputs.append(contents(Path(environ["FLEET_OUTPUT_DIR"])))
-    assert outputs[0] == outputs[1]
-    other = train_here(tmp_path / "other", data, job_spec(model, seed=8))
-    assert all(contents(other)[name] != outputs[0][name] for name in outputs[0] if name.startswith("model"))
-
-
 def test_the_seed_decides_who_is_tested(tmp_path: Path, data: Path):
     tested = set()
     for seed in range(3):
