@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -15,12 +16,13 @@ from fleet_tui.query import (
     FilterError,
     Heading,
     Query,
+    Ranking,
     fingerprint,
     parse_filter,
     parsed,
 )
 from fleet_tui.store import EventRow, JobRow
-from tests.tui.recorded import NOW, before, job, macro_f1, worker
+from tests.tui.recorded import NOW, before, job, job_id, macro_f1, worker
 
 ROWS = [
     JobRow(job("gbt-a", "completed", metrics=macro_f1(0.8, 0.7, 0.9), worker="pi")),
@@ -191,3 +193,22 @@ def test_ages_are_of_waiting_running_or_what_it_took() -> None:
     row = JobRow(job("a", "completed", started_at=before(100), finished_at=before(40)))
     assert parse_filter("age<61s")(row, NOW + timedelta(days=2))
     assert row.job.status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("down", [False, True])
+def test_rows_that_are_replaced_one_by_one_stand_where_a_new_list_would_have_them(
+    sort: str, down: bool
+) -> None:
+    luck = Random(1)
+    rows: dict[str, JobRow] = {job_id(f"gbt-{n}"): JobRow(job(f"gbt-{n}")) for n in range(60)}
+    query = Query(parse_filter("-state:cancelled"), sort, down)
+    ranking = Ranking(query)
+
+    for _ in range(200):
+        for name in luck.sample(range(70), luck.choice((0, 1, 4, 20))):
+            status, priority = luck.choice(tuple(JobStatus)).value, luck.choice((0, 0, 5))
+            rows[job_id(f"gbt-{name}")] = JobRow(job(f"gbt-{name}", status, priority=priority))
+        if luck.random() < 0.05:
+            rows = dict(luck.sample(sorted(rows.items()), 50))
+        assert ranking.ids(rows, NOW) == query.ids(rows.values(), NOW)

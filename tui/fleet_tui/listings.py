@@ -27,7 +27,7 @@ from fleet_tui.cells import (
     worker_cells,
 )
 from fleet_tui.log import LogText
-from fleet_tui.query import Entry, Heading, Query, Test, fingerprint
+from fleet_tui.query import Entry, Heading, Query, Ranking, Test, fingerprint
 from fleet_tui.store import EventRow, Store
 from fleet_tui.text import Line, fit, one_line
 
@@ -67,10 +67,10 @@ class Listing:
 
 
 def widest(texts: Iterable[str | None]) -> int:
-    return max((cell_len(text) for text in texts if text), default=0)
+    return max((len(text) if text.isascii() else cell_len(text) for text in texts if text), default=0)
 
 
-def jobs_listing(store: Store, query: Query, clock: Clock) -> Listing:
+def jobs_listing(store: Store, ranking: Ranking, clock: Clock) -> Listing:
     def cells(job_id: str, width: int) -> list[Line]:
         row = store.jobs[job_id]
         return job_cells(row, store.worker_named(row.job.worker), clock(), width)
@@ -80,7 +80,7 @@ def jobs_listing(store: Store, query: Query, clock: Clock) -> Listing:
     workers = widest({job.worker for job in jobs})
     empty = ["No job passes the filter.", "Esc clears it."] if jobs else EMPTY_FLEET
     return Listing(
-        entries=query.run(store.jobs.values(), clock()),
+        entries=ranking.ids(store.jobs, clock()),
         columns=JOB_COLUMNS,
         wanted=[11, names, models, 9, workers, 6, 0],
         cells=cells,
@@ -173,7 +173,7 @@ def events_listing(store: Store, keep: Test[EventRow], clock: Clock) -> Listing:
     empty = (
         ["No event passes the filter.", "Esc clears it."] if store.events else ["Nothing has happened yet."]
     )
-    return Listing(list(rows), EVENT_COLUMNS, [6, kinds, names, actors, 0], cells, empty, len(store.events))
+    return Listing(list(rows), EVENT_COLUMNS, [6, 2 + kinds, names, actors, 0], cells, empty, len(store.events))
 
 
 def unconnected(listing: Listing, url: str, why: str) -> Listing:

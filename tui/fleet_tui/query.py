@@ -7,10 +7,12 @@ The filter's words are all required: `text` (in name or model, or the beginning 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
+from functools import total_ordering
+from typing import Any, Generic, TypeVar
 
 from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import WorkerView
@@ -228,9 +230,48 @@ class Query:
 
     def _sorted(self, rows: Iterable[JobRow], now: datetime) -> list[JobRow]:
         kept = [row for row in rows if self.keep(row, now)]
-        kept.sort(key=lambda row: (-row.job.priority, row.job.queued_at, row.job.name, row.job.job_id))
-        kept.sort(key=SORTS[self.sort], reverse=self.descending)
+        kept.sort(key=self.place)
         return kept
+
+    def place(self, row: JobRow) -> tuple[object, ...]:
+        """What rows are ordered by."""
+        job = row.job
+        first: object = SORTS[self.sort](row)
+        queue = (-job.priority, job.queued_at, job.name, job.job_id)
+        return (_Last(first) if self.descending else first, queue)
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """Orders the other way round."""
+
+    key: Any
+
+    def __lt__(self, other: _Last) -> bool:
+        return bool(other.key < self.key)
+
+
+class Ranking:
+    """A query's ids over rows that are replaced one by one: only what was replaced is looked for a place again."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        self._seen: dict[str, JobRow] = {}
+        self._ids: list[str] = []
+
+    def ids(self, rows: Mapping[str, JobRow], now: datetime) -> list[str]:
+        """As `Query.ids`, for a query that does not ask for the time."""
+        moved = {one for one, row in rows.items() if self._seen.get(one) is not row}
+        if len(moved) > len(rows) // 8 or len(rows) - len(self._seen) != len(moved - self._seen.keys()):
+            self._ids = self._query.ids(rows.values(), now)
+        elif moved:
+            self._ids = [one for one in self._ids if one not in moved]
+            for row in (rows[one] for one in moved):
+                if self._query.keep(row, now):
+                    insort(self._ids, row.job.job_id, key=lambda one: self._query.place(rows[one]))
+        self._seen = dict(rows)
+        return self._ids
 
 
 def grouped(rows: Iterable[JobRow], group: Callable[[JobRow], str]) -> list[Entry]:

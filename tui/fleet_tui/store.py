@@ -112,6 +112,7 @@ class Store:
         self.told_at: datetime | None = None
         """When the last frame arrived, by this machine's clock."""
         self._active: set[str] = set()
+        self._counts: Counter[JobStatus] = Counter()
         self._ahead = timedelta()
         self._changes = Changes()
 
@@ -157,7 +158,7 @@ class Store:
             points=known.points if known is not None and known.job.attempt == job.attempt else 0,
             waiting=known.waiting if known is not None and still_waits else None,
         )
-        self._note_active(job)
+        self._note_status(known, job)
         self._changes.jobs.add(job.job_id)
         self._changes.order = True
 
@@ -182,7 +183,7 @@ class Store:
         return at + self._ahead
 
     def counts(self) -> Counter[JobStatus]:
-        return Counter(row.job.status for row in self.jobs.values())
+        return self._counts
 
     def worker_named(self, name: str | None) -> WorkerView | None:
         """The worker of that name; of several (an older one of the same name), the one heard last."""
@@ -194,8 +195,11 @@ class Store:
         rows = (self.jobs[job_id] for job_id in self._active)
         return sorted((row for row in rows if row.job.worker == worker.name), key=lambda row: row.job.name)
 
-    def _note_active(self, job: JobView) -> None:
+    def _note_status(self, known: JobRow | None, job: JobView) -> None:
         (self._active.add if job.status.is_active else self._active.discard)(job.job_id)
+        if known is not None:
+            self._counts[known.job.status] -= 1
+        self._counts[job.status] += 1
 
     def _replace_all(self, frame: SnapshotFrame) -> None:
         self.fleet, self.cursor = frame.fleet, frame.cursor
@@ -206,6 +210,7 @@ class Store:
         self.handled = {job_id: one for job_id, one in self.handled.items() if job_id in ids}
         self.jobs = {job.job_id: JobRow(job, job.progress) for job in frame.jobs}
         self._active = {job.job_id for job in frame.jobs if job.status.is_active}
+        self._counts = Counter(row.job.status for row in self.jobs.values())
         self.workers = {worker.worker: worker for worker in frame.workers}
         self.gauges = {one: held for one, held in self.gauges.items() if one in self.workers}
         for worker in frame.workers:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from fleet_protocol.workers import WorkerView
 from fleet_tui import listings
-from fleet_tui.query import EVENTS, JOBS, SORTS, WORKERS, Query, parsed
+from fleet_tui.query import EVENTS, JOBS, SORTS, WORKERS, Query, Ranking, parsed
 from fleet_tui.store import Changes, JobRow, Store
 
 View = Literal["jobs", "failures", "workers", "metrics", "events"]
@@ -31,6 +31,8 @@ class Views:
         self.view: View = "jobs"
         self.sort, self.descending = "status", False
         self._typed: dict[List, str] = dict.fromkeys(LISTS, "")
+        self._asked = ("", self.sort, self.descending)
+        self._ranking = Ranking(self._query)
 
     @property
     def listed(self) -> List:
@@ -95,10 +97,21 @@ class Views:
                 return listings.workers_listing(store, parsed(self.typed, WORKERS), clock)
             case "events":
                 return listings.events_listing(store, parsed(self.typed, EVENTS), clock)
-            case name:
-                query = Query(parsed(self.typed, JOBS), self.sort, self.descending)
-                make = listings.jobs_listing if name == "jobs" else listings.failures_listing
-                return make(store, query, clock)
+            case "failures":
+                return listings.failures_listing(store, self._query, clock)
+            case _:
+                return listings.jobs_listing(store, self._ranked(), clock)
+
+    @property
+    def _query(self) -> Query:
+        return Query(parsed(self.typed, JOBS), self.sort, self.descending)
+
+    def _ranked(self) -> Ranking:
+        """The one of before while it holds; ages change without a word from the coordinator."""
+        asked = (self.typed, self.sort, self.descending)
+        if asked != self._asked or "age" in self.typed:
+            self._asked, self._ranking = asked, Ranking(self._query)
+        return self._ranking
 
     def subjects(self, store: Store, row_ids: Iterable[str]) -> list[Subject]:
         """The jobs and workers that rows of the list are about, each once, in the store's order."""
