@@ -152,7 +152,7 @@ def refusals(told: Explanation, name: str) -> set[str]:
     return {refusal.code for refusal in fit.refusals} - {"not_live"}
 
 
-EXAMPLES = {"sqlite": 60, "postgresql": 8}
+EXAMPLES = {"sqlite": 40, "postgresql": 6}
 
 
 def drawn(promise: Callable[[Stage, Scene], None], stage: Stage) -> None:

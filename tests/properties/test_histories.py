@@ -24,7 +24,7 @@ from tests.properties.inline import Backup, Stage
 
 T = TypeVar("T")
 HISTORIES = {"sqlite": 100, "postgresql": 15}
-EXAMPLES = {"sqlite": 30, "postgresql": 8}
+EXAMPLES = {"sqlite": 20, "postgresql": 6}
 
 
 class Drawn:

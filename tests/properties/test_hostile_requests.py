@@ -31,7 +31,7 @@ from fleet_server.settings import Settings
 from tests.server.coordinator import Coordinator, FakeClock, jobs, manifest, running
 from tests.server.coordinator import digest as digest_of
 
-EXAMPLES = int(os.environ.get("FLEET_HOSTILE_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("FLEET_HOSTILE_EXAMPLES", "8"))
 DOCUMENT = create_app(Settings()).openapi()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS = [
