@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import mean
 
-from fleet_client.text import figure, one_line, span
-from fleet_protocol.artifacts import Evaluation
+from fleet_client.text import counted, figure, one_line, span
+from fleet_protocol.artifacts import Calibration, Evaluation
 from fleet_protocol.jobs import JobDetail
 from fleet_protocol.metrics import Reading
 from fleet_protocol.states import AttemptStatus, JobStatus
@@ -199,8 +199,25 @@ def details(one: Told, pictures: Sequence[str]) -> list[str]:
             for name, score in found.hosts.items()
         ]
         parts.append(table(("host", "accuracy", "macro F1"), hosts))
+    if found and found.calibration:
+        parts += calibrated(found.calibration)
     parts += [f"![{'learning curves' if 'curves' in name else 'confusion'}]({name})" for name in pictures]
     return [f"## {plain(one.job.name)} ({one.job.job_id})", *parts] if parts else []
+
+
+def calibrated(found: Calibration) -> list[str]:
+    """Whether the model is as often right as it says."""
+    rows = [
+        (
+            f"{one.above:.1f} to {one.upto:.1f}",
+            one.windows,
+            f"{one.confidence:.3f}",
+            f"{one.accuracy:.3f}",
+        )
+        for one in found.bins
+    ]
+    said = f"Calibration: expected error {found.ece:.3f}, Brier score {found.brier:.3f}."
+    return [said, table(("probability told", "windows", "mean told", "right"), rows)]
 
 
 def confused(found: Evaluation) -> str:
@@ -212,6 +229,6 @@ def confused(found: Evaluation) -> str:
         if count and actual != predicted and max(actual, predicted) < len(names)
     )
     return ", ".join(
-        f"{plain(names[actual])} taken for {plain(names[predicted])} {-count} times"
+        f"{plain(names[actual])} taken for {plain(names[predicted])} {counted(-count, 'time')}"
         for count, actual, predicted in wrong[:3]
     )

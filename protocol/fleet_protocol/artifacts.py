@@ -40,6 +40,22 @@ class Certificate(Answer):
 Row = Annotated[tuple[int, ...], Field(max_length=MAX_CLASSES)]
 
 
+class Bin(Answer):
+    """The windows whose class was told with a probability above `above`, up to `upto`."""
+
+    above: float
+    upto: float
+    confidence: float
+    accuracy: float
+    windows: int
+
+
+class Calibration(Answer):
+    ece: float
+    brier: float
+    bins: Annotated[tuple[Bin, ...], Field(max_length=MAX_CLASSES)] = ()
+
+
 class Evaluation(Answer):
     """What the built-in trainer's `metrics.json` says beyond the metrics; each part may be missing."""
 
@@ -49,3 +65,4 @@ class Evaluation(Answer):
     """A row for each actual class, a column for each predicted one."""
     hosts: dict[str, dict[str, float]] = Field(default_factory=dict, max_length=MAX_CLASSES)
     """By host: `accuracy`, `macro_f1`, `windows`."""
+    calibration: Calibration | None = None

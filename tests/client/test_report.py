@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from fleet_client.report import Heading, Told, report
-from fleet_protocol.artifacts import Evaluation
+from fleet_protocol.artifacts import Bin, Calibration, Evaluation
 from fleet_protocol.jobs import Metric
 from fleet_protocol.states import JobStatus
 from tests.client.fake import NOW, a_job, completed, detail_of
 
 HEAD = Heading("lab", NOW)
 TESTED = Evaluation(
-    classes={"walk": {"f1": 0.9}, "run|<b>": {"f1": 0.8}}, confusion=((3, 1), (0, 4)), hosts={"s1": {}}
+    classes={"walk": {"f1": 0.9}, "run|<b>": {"f1": 0.8}},
+    confusion=((3, 1), (0, 4)),
+    hosts={"s1": {}},
+    calibration=Calibration(
+        ece=0.02, brier=0.2, bins=(Bin(above=0.9, upto=1, confidence=0.95, accuracy=0.875, windows=8),)
+    ),
 )
 
 
@@ -38,7 +43,9 @@ def test_seeds_share_a_cell_and_are_averaged_other_splits_do_not():
     page = report(told, HEAD)
     assert "| model | realistic, host | realistic, time |" in page
     assert r"| gbt (trees=30) | mean 0.850, 0.800 to 0.900 in 2 jobs | 0.700 \[0.600, 0.750\] |" in page
-    assert r"walk taken for run\|\<b\> 1 times" in page
+    assert r"walk taken for run\|\<b\> 1 time." in page
+    assert "Calibration: expected error 0.020, Brier score 0.200." in page
+    assert "| 0.9 to 1.0 | 8 | 0.950 | 0.875 |" in page
 
 
 def test_failures_and_what_they_cost_are_told():
