@@ -12,10 +12,9 @@ from fleet_protocol.errors import Code
 from fleet_protocol.events import LiveFrame
 from fleet_protocol.jobs import JobView, Progress
 from fleet_protocol.metrics import JobMetrics
-from fleet_protocol.workers import Gauges, GpuGauge
 from fleet_tui.board import Board
 from fleet_tui.cells import progress_cell
-from fleet_tui.facts import job_facts, load_text
+from fleet_tui.facts import job_facts
 from fleet_tui.store import JobRow
 from tests.tui.driver import Dashboard, dashboard
 from tests.tui.recorded import (
@@ -252,10 +251,7 @@ async def test_curves_are_drawn_and_grow() -> None:
         await shown.until("── log ──")
 
 
-async def test_a_workers_load_and_an_earlier_trainings_metrics_say_what_they_are() -> None:
-    gauges = Gauges(cpu_pct=35, ram_used_gib=4.2, gpus=(GpuGauge(busy_pct=90, temperature_c=71),))
-    assert load_text(worker("pi", gauges=gauges)) == "CPU 35% · 4.2 GiB RAM used · GPU 90%, 71 °C"
-    assert load_text(worker("pi")) == ""
+def test_an_earlier_trainings_metrics_say_what_they_are() -> None:
     anew = job("mlp", "pending", metrics={"accuracy": {"value": 0.9}})
     [metrics] = [line for line in job_facts(JobRow(anew), None, 80) if line[0][0].startswith("metrics")]
     assert metrics[-1] == ("of an earlier training", "warn")

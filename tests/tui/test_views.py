@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
-from fleet_protocol.events import LiveFrame
+from fleet_protocol.capability import Gpu
+from fleet_protocol.events import Event, EventsFrame, LiveFrame
 from fleet_protocol.metrics import JobMetrics, Reading
+from fleet_protocol.workers import Gauges, GpuGauge
 from fleet_tui.curves import smoothed
 from tests.tui.driver import dashboard
-from tests.tui.recorded import NOW, Recorded, attempt_of, events, job, snapshot, worker
+from tests.tui.recorded import NOW, Recorded, attempt_of, before, events, job, snapshot, worker
 from tests.tui.test_screens import same_as
 
 SIZES = pytest.mark.parametrize(("width", "height"), [(120, 36), (80, 24)])
@@ -171,3 +173,57 @@ def test_smoothing_weighs_what_came_before() -> None:
     first, gap, *rest = smoothed(readings, 0.5)
     assert (first, gap) == (1.0, None)
     assert rest == pytest.approx([1 / 3, 1 / 7])
+
+
+@SIZES
+async def test_a_workers_load_is_drawn_and_never_shown_once_it_is_old(width: int, height: int) -> None:
+    told, box = Recorded(), worker("pi")
+    gpu = Gpu(kind="cuda", name="RTX 3060", vram_gib=12)
+    box = box.model_copy(update={"capability": box.capability.model_copy(update={"gpus": (gpu,)})})
+    told.tell(snapshot(told.hold(job("a", "running", worker="pi")), [box]))
+    for percent in range(0, 100, 7):
+        card = GpuGauge(busy_pct=100 - percent, vram_used_gib=percent / 9, temperature_c=71)
+        load = Gauges(cpu_pct=percent, ram_used_gib=4.2, disk_free_gib=100, gpus=(card,))
+        told.tell(LiveFrame(server_time=NOW, gauges={box.worker: load}))
+    async with dashboard(told, width=width, height=height) as shown:
+        await shown.until("● 1 running")
+        await shown.press("3")
+        await shown.until("98%")
+        await shown.until("10.9 of 12 GiB")
+        await same_as(f"load-{width}x{height}", shown)
+        told.tell(snapshot([], [box.model_copy(update={"last_heard_at": before(95)})]))
+        await shown.until("unknown: last heard 1m ago")
+        assert "98%" not in shown.text
+
+
+@SIZES
+async def test_events_come_newest_first_are_filtered_and_open_their_job(width: int, height: int) -> None:
+    told = Recorded()
+    rows = told.hold(job("a", "running"), job("b", "running"))
+    told.written[rows[0].job_id] = b"what a says\n"
+    told.tell(snapshot(rows, [worker("pi")]))
+    kinds = (("a", "failed", "agent:pi"), ("b", "completed", "agent:pi"), ("a", "requeued", "operator"))
+    made = [
+        Event(
+            event=at,
+            at=before(90 - at % 100),
+            kind=kind,
+            actor=actor,
+            detail=f"why {kind}",
+            job=job(name, "running"),
+        )
+        for at, (name, kind, actor) in enumerate(kinds, 101)
+    ]
+    told.tell(EventsFrame(cursor=103, events=tuple(made)))
+    async with dashboard(told, width=width, height=height) as shown:
+        await shown.until("● 2 running")
+        await shown.press("5")
+        await shown.until("why requeued")
+        seen = [kind for line in shown.lines for _, kind, _ in kinds if f"why {kind}" in line]
+        assert seen == ["requeued", "completed", "failed"]
+        await same_as(f"events-{width}x{height}", shown)
+        await shown.press("slash", *"kind:fail", "enter")
+        await shown.until(lambda: "why requeued" not in shown.text)
+        await shown.press("enter")
+        await shown.until("what a says")
+        await shown.until(lambda: shown.app.board.has_class("opened") and shown.pager.has_focus)

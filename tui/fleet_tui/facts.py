@@ -14,8 +14,18 @@ from fleet_client.plot import plot
 from fleet_protocol.jobs import AttemptView, Explanation, JobDetail, Metric, Needs
 from fleet_protocol.metrics import JobMetrics
 from fleet_protocol.states import JobStatus
-from fleet_protocol.workers import WorkerView
-from fleet_tui.cells import STATUS, ago, figure, interval, progress_cell, status_cell, time_text, worker_state
+from fleet_protocol.workers import Gauges, GpuGauge, WorkerView
+from fleet_tui.cells import (
+    STATUS,
+    ago,
+    figure,
+    interval,
+    is_fresh,
+    progress_cell,
+    status_cell,
+    time_text,
+    worker_state,
+)
 from fleet_tui.store import JobRow, Store
 from fleet_tui.text import Line, Tone, joined, line_width, one_line, plain, spread, wrapped
 
@@ -204,28 +214,51 @@ def why_text(explanation: Explanation, width: int) -> list[str]:
     return lines
 
 
-def load_text(worker: WorkerView) -> str:
-    """`CPU 35% · 4.2 GiB RAM used · 100 GiB of disk free · GPU 90%, 10.2 GiB, 71 °C`; only what is known."""
-    gauges = worker.gauges
-    if gauges is None:
-        return ""
-    parts = [
-        _known("CPU {:.0f}%", gauges.cpu_pct),
-        _known("{:.1f} GiB RAM used", gauges.ram_used_gib),
-        _known("{:.0f} GiB of disk free", gauges.disk_free_gib),
+SPARKS = " ▁▂▃▄▅▆▇█"
+SPARK_CELLS = 30
+
+
+def spark(values: Sequence[float | None], most: float) -> str:
+    """The last values as bars between 0 and `most`; a blank where none was told."""
+    top = len(SPARKS) - 1
+    return "".join(
+        " " if value is None else SPARKS[max(1, min(top, ceil(value / most * top)))] for value in values
+    )
+
+
+def load_lines(worker: WorkerView, held: Sequence[Gauges], now: datetime) -> list[Line]:
+    """A line for each of CPU, RAM, GPUs and their memory: its last samples, and the newest in figures.
+
+    Of a worker that is not heard no figure is shown: what it told is no longer so.
+    """
+    if not held:
+        return []
+    if not is_fresh(worker, now):
+        return [_fact("load", [(f"unknown: last heard {ago(worker.last_heard_at, now)} ago", "warn")])]
+    able, seen = worker.capability, held[-SPARK_CELLS:]
+    lines = [
+        _load("cpu", [one.cpu_pct for one in seen], 100, "{:.0f}%"),
+        _load("ram", [one.ram_used_gib for one in seen], able.ram_gib, "{:.1f} of {:.0f} GiB"),
     ]
-    for gpu in gauges.gpus:
-        of_gpu = (
-            _known("{:.0f}%", gpu.busy_pct),
-            _known("{:.1f} GiB", gpu.vram_used_gib),
-            _known("{:.0f} °C", gpu.temperature_c),
-        )
-        parts.append("GPU " + ", ".join(filter(None, of_gpu)) if any(of_gpu) else "")
-    return " · ".join(filter(None, parts))
+    for at, last in enumerate(seen[-1].gpus):
+        number = f" {at}" if len(seen[-1].gpus) > 1 else ""
+        gpus = [one.gpus[at] if at < len(one.gpus) else GpuGauge() for one in seen]
+        heat = "" if last.temperature_c is None else f"  {last.temperature_c:.0f} °C"
+        lines.append(_load(f"gpu{number}", [gpu.busy_pct for gpu in gpus], 100, "{:.0f}%" + heat))
+        memory = able.gpus[at].vram_gib if at < len(able.gpus) else 0.0
+        used = [gpu.vram_used_gib for gpu in gpus]
+        lines.append(_load(f"vram{number}", used, memory, "{:.1f} of {:.0f} GiB"))
+    if (free := seen[-1].disk_free_gib) is not None:
+        lines.append(_fact("disk", [(f"{free:.0f} GiB free", "plain")]))
+    return [line for line in lines if line]
 
 
-def _known(words: str, value: float | None) -> str:
-    return "" if value is None else words.format(value)
+def _load(label: str, values: Sequence[float | None], most: float, words: str) -> Line:
+    if all(value is None for value in values):
+        return []
+    most = most or max(value for value in values if value is not None) or 1.0
+    last = "–" if values[-1] is None else words.format(values[-1], most)
+    return _fact(label, [(spark(values, most), "accent"), (f"  {last}", "plain")])
 
 
 def log_label(chosen: AttemptView | None) -> str:
@@ -255,7 +288,7 @@ def worker_title(worker: WorkerView, store: Store, now: datetime) -> Line:
     )
 
 
-def worker_facts(worker: WorkerView, store: Store) -> list[Line]:
+def worker_facts(worker: WorkerView, store: Store, now: datetime) -> list[Line]:
     able = worker.capability
     running = [row.job.name for row in store.running_on(worker)]
     gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB ({gpu.kind})" for gpu in able.gpus) or "none"
@@ -263,13 +296,15 @@ def worker_facts(worker: WorkerView, store: Store) -> list[Line]:
         f" · commit {able.git_commit[:10]}{' with changes' * bool(able.git_dirty)}" if able.git_commit else ""
     )
     facts = {
-        "running": ", ".join(running) or "nothing",
         "models": " ".join(able.models) or "none",
         "gpu": gpus,
-        "load": load_text(worker),
         "machine": f"{able.cores} cores · {able.ram_gib:.1f} GiB RAM · {able.os}"
         + f" · {able.cpu}" * bool(able.cpu),
         "software": f"fleet {worker.version} · Python {able.python or '?'} · torch {able.torch or 'none'}{commit}",
         "about": worker.description,
     }
-    return [_fact(label, [(one_line(text), "plain")]) for label, text in facts.items() if text]
+    return [
+        _fact("running", [(one_line(", ".join(running) or "nothing"), "plain")]),
+        *load_lines(worker, list(store.gauges.get(worker.worker, ())), now),
+        *(_fact(label, [(one_line(text), "plain")]) for label, text in facts.items() if text),
+    ]

@@ -65,5 +65,5 @@ def _tail(inspector: Inspector) -> list[str]:
 
 
 def of_worker(worker: WorkerView, store: Store, now: datetime) -> Shown:
-    told = facts.worker_facts(worker, store)
+    told = facts.worker_facts(worker, store, now)
     return Shown(facts.worker_title(worker, store, now), worker.worker, told)
