@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from fleet_client.errors import FleetError, NotAuthenticated, NotFound, NotPermitted
+from fleet_client.errors import BadAnswer, FleetError, NotAuthenticated, NotFound, NotPermitted
 from fleet_protocol.jobs import Explanation, JobDetail, JobView
 from fleet_protocol.logs import LogEnd, LogHole, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
@@ -112,6 +112,8 @@ async def follow_events(
                 yield frame
         except (NotAuthenticated, NotPermitted):
             raise
+        except BadAnswer as error:
+            why = f"It may be of another version: fleet-server --version. {error}"
         except FleetError as error:
             why = str(error)
         tries += 1
