@@ -11,6 +11,7 @@ The built-in trainer uses this very object.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -105,13 +106,10 @@ class Job:
             return
         import torch
 
+        whole = io.BytesIO()  # torch writing to a full disk says `unexpected pos`, a file says which disk
+        torch.save(dict(state), whole)
         self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint_dir / f"{CHECKPOINT_FILE}.tmp"
-        with partial.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.checkpoint_dir / CHECKPOINT_FILE)
+        write_whole(self.checkpoint_dir / CHECKPOINT_FILE, whole.getbuffer())
         self._saved_at = time.monotonic()
         self._emit({"type": "checkpoint", "step": step})
 
@@ -153,6 +151,20 @@ class Job:
         # Reporting must never end a training: a full disk or a removed folder costs the curve only.
         with contextlib.suppress(OSError), self._events.open("ab", buffering=0) as file:
             file.write(line)
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """All of it, safe on the disk, or what was there before. OSError names the file."""
+    partial = path.with_name(f"{path.name}.tmp")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @cache

@@ -16,7 +16,7 @@ from torch.nn import functional
 from fleet_trainer import TRAINER_VERSION
 from fleet_trainer.devices import find_device, mixed, random_state, set_random_state, together
 from fleet_trainer.errors import DataWrong, Stopped, TrainerError
-from fleet_trainer.job import say
+from fleet_trainer.job import say, write_whole
 from fleet_trainer.layers import PatchTransformer, Standardise
 from fleet_trainer.task import Shape, derived_seed, member_seed
 
@@ -104,7 +104,7 @@ class FittedNetworks:
     def save(self, folder: Path) -> None:
         state = {name: value.cpu().contiguous() for name, value in self._ensemble.state_dict().items()}
         # No metadata: with two keys or more the header's order would change from process to process.
-        safetensors.torch.save_file(state, folder / "model.safetensors")
+        write_whole(folder / "model.safetensors", safetensors.torch.save(state))
 
 
 def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
@@ -124,6 +124,10 @@ def fit(hyper: NetHyper, task: Task) -> FittedNetworks:
             train(ensemble, inputs, y, hyper, task, build=lambda: hyper.build(shape).to(device), ranks=ranks)
     except torch.OutOfMemoryError:
         raise TrainerError(f"out of memory on {device}; lower hyper.batch_size or hyper.width") from None
+    except RuntimeError as error:
+        if "memory" in str(error) and "alloc" in str(error):  # what torch raises where the CPU's runs out
+            raise MemoryError from None
+        raise
     return FittedNetworks(ensemble, hyper, task.dataset.vectors, device)
 
 
