@@ -169,14 +169,14 @@ class AtOnce(Executor):
         done: Future[T] = Future()
         try:
             done.set_result(fn(*args, **kwargs))
-        except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+        except (Killed, OSError) as error:
             done.set_exception(error)
         return done
 
 
 def _opened(folder: Path) -> LogStore:
     store = LogStore(folder, FakeClock())
-    store._pool = AtOnce()  # type: ignore[assignment]
+    store._pool = AtOnce()  # type: ignore[assignment]  # it wants no more than `submit`
     return store
 
 
