@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals"),
 ]
+TESTS = Path(__file__).parents[1]
 TRAIN = """
 import pathlib, sys
 print("reading the sensor table", flush=True)
@@ -66,3 +69,11 @@ def test_a_failed_job_is_understood_requeued_and_completes_by_keys(house: House)
         "requeued",
         "completed",
     ]
+
+
+def test_every_promise_of_its_page_names_a_test_that_exists() -> None:
+    page = (TESTS.parent / "docs" / "reference" / "dashboard.md").read_text("utf-8")
+    named = re.findall(r"`(\S+\.py)::(test_\w+)`", page)
+    assert len(named) > 30
+    missing = [test for file, test in named if f"def {test}(" not in (TESTS / file).read_text("utf-8")]
+    assert not missing
