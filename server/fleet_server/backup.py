@@ -63,7 +63,7 @@ def back_up(url: str, data: Path, file: Path | None, now: datetime) -> Path:
     try:
         copy_to(url, draft)
         _check(draft)
-        os.chmod(draft, 0o600)  # noqa: PTH101 - beside the other calls on descriptors
+        draft.chmod(0o600)
         _sync(draft)
         draft.replace(file)
     finally:
@@ -84,7 +84,7 @@ def restore(file: Path, url: str, data: Path, now: datetime) -> Path | None:
     with hold_folder(data):
         draft = database.with_name(f"{database.name}.draft")
         shutil.copyfile(file, draft)
-        os.chmod(draft, 0o600)  # noqa: PTH101
+        draft.chmod(0o600)
         _sync(draft)
         aside = database.with_name(f"{database.name}.replaced-{_stamp(now)}") if database.exists() else None
         if aside is not None:

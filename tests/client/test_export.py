@@ -123,7 +123,7 @@ class Fake(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), FakeCalls)
-        self.experiments: dict[str, str] = {}
+        self.experiments: dict[str, str | None] = {}
         self.runs: dict[str, dict[str, Any]] = {}
         self.breaks = False
 
@@ -228,7 +228,7 @@ async def test_what_broke_off_is_gone_on_with(fake: Fake):
 async def test_what_is_no_mlflow_is_told(fake: Fake):
     with pytest.raises(BadAddress):
         Tracking("127.0.0.1:5000")
-    fake.experiments["lab"] = None  # type: ignore[assignment]
+    fake.experiments["lab"] = None
     with pytest.raises(BadAnswer, match="is no MLflow server"):
         await export(fake.url, a_run())
     with pytest.raises(Unreachable, match="No answer from MLflow"):

@@ -97,16 +97,8 @@ class Board(Screen[None], inherit_bindings=False):
         self._field = Input(id="filter", compact=True)
 
     def compose(self) -> ComposeResult:
-        yield from (
-            self._header,
-            self._tabs,
-            self._switcher,
-            self._detail,
-            self._plot,
-            self._result,
-            self._field,
-            self._hints,
-        )
+        yield from (self._header, self._tabs, self._switcher, self._detail)
+        yield from (self._plot, self._result, self._field, self._hints)
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)

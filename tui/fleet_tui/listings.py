@@ -173,7 +173,9 @@ def events_listing(store: Store, keep: Test[EventRow], clock: Clock) -> Listing:
     empty = (
         ["No event passes the filter.", "Esc clears it."] if store.events else ["Nothing has happened yet."]
     )
-    return Listing(list(rows), EVENT_COLUMNS, [6, 2 + kinds, names, actors, 0], cells, empty, len(store.events))
+    return Listing(
+        list(rows), EVENT_COLUMNS, [6, 2 + kinds, names, actors, 0], cells, empty, len(store.events)
+    )
 
 
 def unconnected(listing: Listing, url: str, why: str) -> Listing:

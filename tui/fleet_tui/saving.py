@@ -25,12 +25,13 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 async def write_pieces(path: Path, pieces: AsyncIterator[bytes]) -> int:
     """Bytes written; what did not come whole is taken away again."""
-    written = 0
-    try:
-        with path.open("xb") as file:
+    written, whole = 0, False
+    with path.open("xb") as file:
+        try:
             async for piece in pieces:
                 written += await asyncio.to_thread(file.write, piece)
-    except BaseException:
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        raise
+            whole = True
+        finally:
+            if not whole:
+                await asyncio.to_thread(path.unlink)
     return written
