@@ -31,7 +31,7 @@ class Hands(App[None], inherit_bindings=False):
     BINDINGS = [
         Binding("y", "copy_id", "copy the id", show=False),
         Binding("Y", "copy", "copy …", show=False),
-        Binding("e", "edit", "configuration in $EDITOR", show=False),
+        Binding("e", "edit", "settings in $EDITOR", show=False),
         Binding("v", "page", "log in $PAGER", show=False),
     ]
     access: Access

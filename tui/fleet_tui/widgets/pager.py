@@ -42,7 +42,7 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("ctrl+u", "scroll_pages(-1)", "half a page up", show=False),
         Binding("n", "next(1)", "next match", show=False),
         Binding("N", "next(-1)", "match before", show=False),
-        Binding("ampersand", "ask('keep')", "only lines with (! without)", show=False),
+        Binding("ampersand", "ask('keep')", "keep lines with (! no)", show=False),
         Binding("at", "ask('time')", "go to a time", show=False),
         Binding("w", "wrap", "wrap", show=False),
         Binding("t", "stamps", "timestamps", show=False),
