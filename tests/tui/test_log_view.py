@@ -70,7 +70,7 @@ async def test_wrapping_and_times_leave_the_reader_where_he_is(size: tuple[int, 
     async with reading(*size) as shown:
         await shown.press("g", "j", "j", "w")
         await shown.until(lambda: shown.pager.rows > 200)
-        assert shown.pager.reading.at(shown.pager.scroll_offset.y) == (2, 0)
+        await shown.until(lambda: shown.pager.reading.at(shown.pager.scroll_offset.y) == (2, 0))
         await shown.press("t")
         stamp = before(60).astimezone().strftime("%H:%M:%S step 2")
         await shown.until(stamp)

@@ -198,8 +198,11 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
             self.vertical_scrollbar.position = self.scroll_y
 
     def watch_show_horizontal_scrollbar(self, shown: bool) -> None:
-        if self.following:  # it takes a row away, or gives one back
-            self.call_after_refresh(self._to_end)
+        self.call_after_refresh(self._keep_end)  # it takes a row away, or gives one back
+
+    def _keep_end(self) -> None:
+        if self.following:
+            self._to_end()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
