@@ -75,7 +75,7 @@ def _imported(source: Source) -> set[str]:
     return {"pydantic"} | {alias.asname or alias.name for node in wire for alias in node.names}
 
 
-# Modules that read what the program itself wrote: its settings and state files, the answer of its own probe.
+# Modules that read what the program itself wrote: its settings and state files, the answer of its own probe. And another program's own interface.
 OWN_WORDS = {"settings", "state", "hardware", "export_mlflow"}
 
 
