@@ -75,7 +75,8 @@ def _imported(source: Source) -> set[str]:
     return {"pydantic"} | {alias.asname or alias.name for node in wire for alias in node.names}
 
 
-# Modules that read what the program itself wrote: its settings and state files, the answer of its own probe. And another program's own interface.
+# Modules that read what the program itself wrote: its settings and state files, the answer of its own probe.
+# And what another program's interface says.
 OWN_WORDS = {"settings", "state", "hardware", "export_mlflow"}
 
 
