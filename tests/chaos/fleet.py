@@ -156,11 +156,6 @@ class Fleet:
         living = [one for one in living_in(self.folder / "agents") if not _is_program(one)]
         return kept + [f"a trainer lives: {one}" for one in living]
 
-    @property
-    def starts(self) -> int:
-        """How often the coordinator was started: each time its output has a file of its own."""
-        return len(list(self.folder.glob("*-server.out")))
-
     # The database of SQLite
 
     def back_up(self) -> None:

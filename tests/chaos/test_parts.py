@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.chaos.proxy import Link, Weather
 from tests.chaos.schedule import WEIGHTS, schedule
 from tests.chaos.trainer import BLOCK, block, ending, mistake
 from tests.chaos.viewers import History, first_mistake
+from tests.history import passed_over
 
 ATTEMPTS = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(12)]  # every form is among them
 
@@ -81,6 +83,23 @@ ONE_AND_NINE = [{"event": 1}, {"event": 9}]
 )
 def test_cursors_are_held_against_the_last_history(history, events, complaint):
     assert [*history.complaints(1, events)] == complaint
+
+
+@pytest.mark.parametrize(
+    ("ids", "wrong"),
+    [
+        ([(1, 3), (2, 3), (9_000_001, 11), (9_000_002, 11), (11_000_001, 11)], []),
+        ([(1, 3), (3, 3)], [3]),
+        ([(2, 3)], [2]),
+        ([(1, 3), (1, 3)], [1]),
+        ([(1, 3), (9_000_001, 11), (9_000_003, 12)], [9_000_003]),
+        ([(1, 10), (9_000_001, 11)], [9_000_001]),
+        ([(1, 3), (9_000_001, 8)], [9_000_001]),
+    ],
+)
+def test_an_event_that_is_missing_within_one_life_of_a_coordinator_is_seen(ids, wrong):
+    history = [(event, datetime.fromtimestamp(second, UTC)) for event, second in ids]
+    assert [*passed_over(history)] == wrong
 
 
 def test_journals_are_counted_whatever_else_is_printed(tmp_path):
