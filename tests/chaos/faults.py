@@ -97,7 +97,10 @@ async def _hurry_agent(fleet: Fleet, fault: Fault) -> None:
 
 
 async def _renew_agent(fleet: Fleet, fault: Fault) -> None:
-    _victim(fleet, fault).post.signal(signal.SIGHUP)
+    """Once it registered: one that only begins heeds no signals yet, and would end, as any program does."""
+    post = _victim(fleet, fault).post
+    if "registered as" in post.program.said():
+        post.signal(signal.SIGHUP)
 
 
 async def _pause_agent(fleet: Fleet, fault: Fault) -> None:
