@@ -7,7 +7,6 @@ the database says of them is looked at here.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from sqlalchemy.engine import make_url
 from fleet_server.activity import hold_folder
 from fleet_server.blobs.service import place as blob_place
 from fleet_server.database import is_sqlite
+from fleet_server.durable import sync
 from fleet_server.schema import copy_to, current
 
 BESIDE = ("-wal", "-shm")
@@ -64,11 +64,11 @@ def back_up(url: str, data: Path, file: Path | None, now: datetime) -> Path:
         copy_to(url, draft)
         _check(draft)
         draft.chmod(0o600)
-        _sync(draft)
+        sync(draft)
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
-    _sync(file.parent)
+    sync(file.parent)
     return file
 
 
@@ -85,14 +85,14 @@ def restore(file: Path, url: str, data: Path, now: datetime) -> Path | None:
         draft = database.with_name(f"{database.name}.draft")
         shutil.copyfile(file, draft)
         draft.chmod(0o600)
-        _sync(draft)
+        sync(draft)
         aside = database.with_name(f"{database.name}.replaced-{_stamp(now)}") if database.exists() else None
         if aside is not None:
             for ending in (*BESIDE, ""):  # the database last: without it, what is beside it means nothing
                 if (part := Path(f"{database}{ending}")).exists():
                     part.rename(f"{aside}{ending}")
         draft.replace(database)
-        _sync(database.parent)
+        sync(database.parent)
     return aside
 
 
@@ -142,11 +142,3 @@ def _open(file: Path) -> sqlite3.Connection:
 
 def _stamp(now: datetime) -> str:
     return now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 
 from fleet_protocol.ids import Sha256
 from fleet_protocol.workers import UploadAnswer
+from fleet_server.durable import sync
 from fleet_server.errors import DigestMismatch, StorageFull, TooLarge, UploadOffset
 
 BLOCK_BYTES = 1024 * 1024
@@ -110,7 +111,7 @@ class ContentStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
         for folder in (target.parent, target.parent.parent):
-            _sync_folder(folder)
+            sync(folder)
 
     def remove(self, sha256: Sha256, place: str) -> None:
         """Take bytes away, under the lock, and a folder that was theirs alone."""
@@ -170,15 +171,6 @@ def _cut(path: Path, length: int) -> None:
         os.truncate(path, length)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is durable only once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

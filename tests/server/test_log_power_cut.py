@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 
 from fleet_protocol.ids import AttemptId
+from fleet_server import durable
 from fleet_server.logs import plain
 from fleet_server.logs.store import LogStore
 from tests.server.coordinator import FakeClock
@@ -259,7 +260,8 @@ def test_what_was_acknowledged_outlives_any_power_cut(monkeypatch: pytest.Monkey
         for seed in range(SEEDS):
             with tempfile.TemporaryDirectory() as folder:
                 disk = Disk()
-                monkeypatch.setattr(plain, "os", disk)
+                for module in (plain, durable):
+                    monkeypatch.setattr(module, "os", disk)
                 try:
                     seen.update(await _live(Path(folder), disk, random.Random(seed)))
                 except AssertionError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 from zlib import crc32
 
-from fleet_server.logs.plain import sync_folder
+from fleet_server.durable import sync
 from fleet_server.logs.sidecar import Hole, Kind, Row, first_hole, holes_of, read_rows
 
 if sys.version_info >= (3, 14):
@@ -136,9 +136,9 @@ def shorten(log: ClosedLog, may_go_on: Callable[[], bool]) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.rename(log.rows_path)
-    sync_folder(part.parent)
+    sync(part.parent)
     pack(log.read, log.path, log.length, holes_of(rows), may_go_on)
-    sync_folder(part.parent)
+    sync(part.parent)
 
 
 def _clipped(rows: Sequence[Row], hole: Hole, read: Read) -> list[Row]:

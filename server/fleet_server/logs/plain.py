@@ -16,6 +16,7 @@ from zlib import crc32
 
 import structlog
 
+from fleet_server.durable import sync
 from fleet_server.logs.sidecar import ROW_BYTES, Hole, Kind, Row, add_hole, holes_of, read_rows
 
 log = structlog.get_logger()
@@ -78,8 +79,8 @@ class PlainLog:
 
     def sync_names(self) -> None:
         """Make the names of new files durable."""
-        sync_folder(self.path.parent)
-        sync_folder(self.path.parent.parent)
+        sync(self.path.parent)
+        sync(self.path.parent.parent)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         """Put `data` at `offset` on the disk. OSError: nothing counts."""
@@ -162,11 +163,6 @@ def _last_span(rows: Sequence[Row]) -> tuple[int, int]:
     """Where the last batch begins and ends."""
     start, end = [0, 0, *(row.end for row in rows[-2:])][-2:]
     return start, end
-
-
-def sync_folder(folder: Path) -> None:
-    with _opened(folder, os.O_RDONLY) as descriptor:
-        os.fsync(descriptor)
 
 
 @contextmanager

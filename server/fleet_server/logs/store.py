@@ -23,10 +23,11 @@ import structlog
 from fleet_protocol.ids import AttemptId
 from fleet_server.clock import Clock
 from fleet_server.content import full_disk_told
+from fleet_server.durable import sync
 from fleet_server.errors import LogClosed, LogDiverged, LogGap, StorageFull
 from fleet_server.logs import reading
 from fleet_server.logs.closed import ClosedLog, pack, shorten
-from fleet_server.logs.plain import PlainLog, sync_folder
+from fleet_server.logs.plain import PlainLog
 from fleet_server.logs.sidecar import Hole, Kind, Row, first_hole, second_at
 
 log = structlog.get_logger()
@@ -236,7 +237,7 @@ class LogStore:
     def _drop_plain(self, attempt: AttemptId) -> None:
         path = self.path(attempt)
         if path.exists():
-            sync_folder(path.parent)  # first the closed log's name, then this
+            sync(path.parent)  # first the closed log's name, then this
             path.unlink()
 
     def _may_go_on(self) -> bool:
