@@ -75,24 +75,33 @@ def back_up(url: str, data: Path, file: Path | None, now: datetime) -> Path:
 def restore(file: Path, url: str, data: Path, now: datetime) -> Path | None:
     """Put a backup in the place of the database, and what was there aside; returns where that is now.
 
-    Unsound, with nothing changed, when the file is no sound backup; FolderInUse while a coordinator runs.
+    With nothing changed: Unsound when the file is no sound backup, SchemaError when a newer fleet made it,
+    FolderInUse while a coordinator runs, OSError.
     """
     database = database_file(url)
     _check(file)
-    current(f"sqlite:///{file}")  # SchemaError when a newer fleet made it
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = database.with_name(f"{database.name}.draft")
     with hold_folder(data):
-        draft = database.with_name(f"{database.name}.draft")
-        shutil.copyfile(file, draft)
-        draft.chmod(0o600)
-        sync(draft)
-        aside = database.with_name(f"{database.name}.replaced-{_stamp(now)}") if database.exists() else None
-        if aside is not None:
-            for ending in (*BESIDE, ""):  # the database last: without it, what is beside it means nothing
-                if (part := Path(f"{database}{ending}")).exists():
-                    part.rename(f"{aside}{ending}")
-        draft.replace(database)
-        sync(database.parent)
+        try:
+            shutil.copyfile(file, draft)
+            draft.chmod(0o600)
+            current(f"sqlite:///{draft}")  # of the copy: to ask is to write, and a backup stays as it is
+            sync(draft)
+            return _put(draft, database, now)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _put(draft: Path, database: Path, now: datetime) -> Path | None:
+    """`draft` becomes the database; where the one before is now."""
+    aside = database.with_name(f"{database.name}.replaced-{_stamp(now)}") if database.exists() else None
+    if aside is not None:
+        for ending in (*BESIDE, ""):  # the database last: without it, what is beside it means nothing
+            if (part := Path(f"{database}{ending}")).exists():
+                part.rename(f"{aside}{ending}")
+    draft.replace(database)
+    sync(database.parent)
     return aside
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from fleet_server.activity import FolderInUse, hold_folder
 from fleet_server.backup import Unsound, back_up, restore, verify
-from fleet_server.schema import migrate
+from fleet_server.schema import SchemaError, migrate
 from tests.server.coordinator import FakeClock, job, jobs, manifest, running
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -43,8 +43,10 @@ async def test_a_backup_of_a_running_coordinator_is_put_back_and_goes_on(folder:
     assert verify(copy, folder, digests=True) == verify(copy, folder, digests=False)
     assert (verify(copy, folder, digests=True).jobs, verify(copy, folder, digests=True).wrong) == (2, ())
 
+    whole = copy.read_bytes()
     aside = restore(copy, url_of(folder), folder, NOW)
     assert aside is not None
+    assert copy.read_bytes() == whole
     assert verify(aside, folder, digests=False).jobs == 3
     async with running(folder, clock, database_url=url_of(folder)) as fleet:
         told = (await fleet.get("/v1/jobs"))["jobs"]
@@ -74,7 +76,7 @@ async def test_what_the_database_refers_to_is_looked_at(folder: Path) -> None:
         bundle.touch()
 
 
-@pytest.mark.parametrize("harm", ["cut", "torn", "another", "none"])
+@pytest.mark.parametrize("harm", ["cut", "torn", "another", "newer", "none"])
 def test_what_is_no_sound_backup_changes_nothing(folder: Path, tmp_path: Path, harm: str) -> None:
     before = (folder / "fleet.sqlite3").read_bytes()
     file = back_up(url_of(folder), folder, tmp_path / "copy", NOW)
@@ -82,6 +84,11 @@ def test_what_is_no_sound_backup_changes_nothing(folder: Path, tmp_path: Path, h
         file.write_bytes(file.read_bytes()[:5000])
     elif harm == "torn":
         file.write_bytes(file.read_bytes().replace(b"CREATE TABLE jobs", b"CREATE TABLE jxbs"))
+    elif harm == "newer":
+        connection = sqlite3.connect(file)
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+        connection.close()
     elif harm == "another":
         file.unlink()
         connection = sqlite3.connect(file)
@@ -89,7 +96,7 @@ def test_what_is_no_sound_backup_changes_nothing(folder: Path, tmp_path: Path, h
         connection.close()
     else:
         file.unlink()
-    with pytest.raises(Unsound):
+    with pytest.raises((Unsound, SchemaError)):
         restore(file, url_of(folder), folder, NOW)
     assert (folder / "fleet.sqlite3").read_bytes() == before
     assert not list(folder.glob("*.draft"))
