@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 
 import structlog
 from pydantic import JsonValue, ValidationError
@@ -160,29 +161,39 @@ class Results:
 
 
 def read_metrics(folder: AttemptFolder) -> dict[str, Metric]:
-    """output/metrics.json's `metrics`, in its order. What is not a metric is left out: it costs no training."""
+    """output/metrics.json's `metrics`, in its order. What is no metric is left out, which the log's last line says."""
     metrics: dict[str, Metric] = {}
     wrong: list[str] = []
     for name, row in _rows(folder, wrong).items():
         try:
-            if len(name) > NAME_CHARS or len(metrics) == MOST_METRICS:
-                raise ValueError(f"at most {MOST_METRICS} names of {NAME_CHARS} characters are kept")
+            if len(name) > NAME_CHARS or not name.isprintable() or len(metrics) == MOST_METRICS:
+                raise ValueError(
+                    f"at most {MOST_METRICS} names of {NAME_CHARS} printable characters are kept"
+                )
             metrics[name] = Metric.model_validate(
                 {key: value for key, value in row.items() if value is not None}
             )
         except ValidationError as error:
-            wrong.append(
-                f"{name[:NAME_CHARS]}: {error.errors(include_url=False, include_input=False)[0]['msg']}"
-            )
+            said = error.errors(include_url=False, include_input=False)[0]["msg"]
+            wrong.append(f"{name[:NAME_CHARS]!r}: {said}")
         except (ValueError, AttributeError) as error:
-            wrong.append(f"{name[:NAME_CHARS]}: {error}")
+            wrong.append(f"{name[:NAME_CHARS]!r}: {error}")
     if wrong:
-        log.warning(
-            f"{folder.job.name}: {len(wrong)} of metrics.json left out: {wrong[0]}",
-            action="metrics_unreadable",
-            attempt=folder.attempt,
-        )
+        told = f"{len(wrong)} of metrics.json left out: {wrong[0]}"
+        log.warning(f"{folder.job.name}: {told}", action="metrics_unreadable", attempt=folder.attempt)
+        with contextlib.suppress(OSError):  # it is no part of the result
+            _append(folder["log"], f"fleet: {told}")
     return metrics
+
+
+def _append(path: Path, text: str) -> None:
+    """One last line, and no second one where a result is made anew."""
+    line = f"{text}\n".encode()
+    with path.open("ab+") as file:
+        file.seek(max(0, file.tell() - len(line)))
+        end = file.read()
+        if end != line:
+            file.write(line if end.endswith(b"\n") or not end else b"\n" + line)
 
 
 def _rows(folder: AttemptFolder, wrong: list[str]) -> dict[str, dict[str, JsonValue]]:

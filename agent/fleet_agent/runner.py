@@ -111,13 +111,17 @@ class AttemptRun:
         finally:
             self._around.spools.forget(spool)
 
-    def _close(self, spool: Spool) -> None:
-        """The trainer is gone: nothing is written any more."""
+    def _note_gone(self) -> None:
+        """The trainer is no more."""
         if self.is_training:
             self.trainer_gone.set()
             self._on_gone()
-        self._around.spools.close(spool)
         self._curves.close()
+
+    def _close(self, spool: Spool) -> None:
+        """Nothing is written any more, not by us either."""
+        self._note_gone()
+        self._around.spools.close(spool)
 
     async def _until_told(self, spool: Spool) -> None:
         await spool.over.wait()
@@ -160,14 +164,14 @@ class AttemptRun:
 
     async def _settled(self, spool: Spool) -> Outcome:
         """How the attempt ended, on disk before anybody is told; its bundle is with the coordinator."""
-        outcome = self.folder.owed()
-        if outcome is None:
-            outcome = await self._train(spool)
-            outcome = await self._results.owe(outcome, spool.end)
+        owed = self.folder.owed()
+        outcome = owed or await self._train()
         self._close(spool)
+        if owed is None:
+            outcome = await self._results.owe(outcome, spool.end)
         return await self._results.bring(outcome)
 
-    async def _train(self, spool: Spool) -> Outcome:
+    async def _train(self) -> Outcome:
         trainer = self._around.processes.find(self.folder.path)
         begin, self._begin = self._begin and not self._stop.is_set(), False
         launch = await self._unless_stopped(self._prepare()) if begin else None
@@ -187,7 +191,7 @@ class AttemptRun:
                 ReleaseReason.NOT_STARTED, "the agent ended before its trainer began"
             )
         await self._watch(trainer)
-        self._close(spool)
+        self._note_gone()
         return await self._results.judge(trainer.exit_status)
 
     async def _prepare(self) -> Launch | FailRequest:

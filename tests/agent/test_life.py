@@ -84,6 +84,22 @@ async def test_a_job_trains_and_its_artifact_metrics_and_log_arrive(
     ]
 
 
+async def test_a_log_says_at_its_end_which_metrics_were_left_out(
+    bench: Bench, coordinator: Coordinator, trainer: Script
+) -> None:
+    bench.set(python=trainer(TRAINS.replace('"low": None', '"unit": 7')))
+    attempt = coordinator.offer(job_spec())
+    async with bench.agent():
+        [done] = await coordinator.told("complete")
+        await until(lambda: not bench.attempts())
+    assert isinstance(done, CompleteRequest)
+    assert list(done.metrics) == ["z_headline"]
+    assert done.log_bytes == len(coordinator.logs[attempt])
+    printed, told = coordinator.logs[attempt].decode().splitlines()
+    assert printed == "epoch 1"
+    assert told.startswith("fleet: 1 of metrics.json left out: 'a_second': ")
+
+
 async def test_the_trainer_gets_the_job_and_no_token(
     bench: Bench, coordinator: Coordinator, trainer: Script, tmp_path: Path
 ) -> None:

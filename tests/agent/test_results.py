@@ -22,6 +22,7 @@ ATTEMPT = AttemptId("00000000-0000-4000-8000-000000000001")
     [
         (f'{{"metrics": {{{GOOD}, "loss": {{"value": NaN}}, "f1": {{"value": 0.1}}}}}}', ["accuracy", "f1"]),
         (f'{{"metrics": {{"loss": 0.3, {GOOD}}}}}', ["accuracy"]),
+        (f'{{"metrics": {{"\\ud800": {{"value": 1}}, {GOOD}}}}}', ["accuracy"]),
         (f'{{"metrics": {{"{"x" * 81}": {{"value": 1}}, {GOOD}}}}}', ["accuracy"]),
         (
             json.dumps({"metrics": {f"m{n}": {"value": n} for n in range(300)}}),
@@ -41,9 +42,14 @@ def test_what_is_no_metric_is_left_out_and_told(
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "metrics.json").write_bytes(text.encode("latin-1"))
     record = Record(job=job_spec("mine"), attempt=ATTEMPT, number=1, boot_id=None)
+    (tmp_path / "log").write_text("no newline")
     metrics = read_metrics(AttemptFolder(tmp_path, record))
+    assert read_metrics(AttemptFolder(tmp_path, record)) == metrics  # by an agent after one that was killed
     assert list(metrics) == names
     assert "of metrics.json left out" in "".join(capsys.readouterr())
+    printed, told = (tmp_path / "log").read_text().splitlines()
+    assert printed == "no newline"
+    assert "of metrics.json left out" in told
     made = CompleteRequest.model_validate(
         {"worker": ATTEMPT, "attempt": ATTEMPT, "artifact": "0" * 64, "metrics": metrics}
     )
