@@ -1,7 +1,7 @@
 """A whole copy of the database while the coordinator runs, whether a copy is sound, and putting one back.
 
-Artifacts, data sets, logs and curves are files that are written once: any program may copy them, before or after. What
-the database says of them is looked at here.
+Artifacts, blobs, logs and curves are files: any program may copy them, after the database, or the copy lacks what came
+in between. What the database says of artifacts and blobs is looked at here.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ File = Annotated[Path | None, typer.Argument(help="The backup.")]
 
 @app.command()
 def backup(file: File = None, data: Data = None, database_url: Database = None) -> None:
-    """Copy the database while the coordinator runs; artifacts and logs are files that any program can copy."""
+    """Copy the database while the coordinator runs; any program can copy artifacts and logs afterwards."""
     from fleet_server.backup import back_up
 
     settings = _of(data, database_url)
@@ -148,7 +148,7 @@ def verify(
     database_url: Database = None,
     digests: Annotated[bool, typer.Option("--digests", help="Read every byte of every file.")] = False,
 ) -> None:
-    """Check the database, or a backup of it, and that the files it refers to are there and whole."""
+    """Check the database, or a backup of it, and that its artifacts and blobs are there and whole."""
     _verify(file, _of(data, database_url), digests=digests)
 
 
