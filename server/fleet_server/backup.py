@@ -51,7 +51,10 @@ def database_file(url: str) -> Path:
 
 
 def back_up(url: str, data: Path, file: Path | None, now: datetime) -> Path:
-    """A copy as of now, by default in `data`/backups; the coordinator may go on writing. Returns where it is."""
+    """A copy as of now, by default in `data`/backups; the coordinator may go on writing. Returns where it is.
+
+    Unsound, SchemaError, OSError: there is none.
+    """
     database = database_file(url)
     if not database.is_file():
         raise Unsound(f"there is no database at {database}; give the coordinator's folder with --data")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from alembic import command
@@ -61,13 +63,14 @@ def back_up(url: str, revision: str) -> Path:
 
 
 def copy_to(url: str, copy: Path) -> None:
-    """A whole and consistent copy of a SQLite database, also while it is written to."""
+    """A whole and consistent copy of a SQLite database, also while it is written to. SchemaError where that fails."""
     engine = writing_engine(url)
-    connection = engine.raw_connection()  # VACUUM runs in no transaction; the engine's connections open one
-    try:
-        connection.cursor().execute("VACUUM INTO ?", (str(copy),))
+    try:  # VACUUM runs in no transaction; the engine's connections open one
+        with closing(engine.raw_connection()) as connection:
+            connection.cursor().execute("VACUUM INTO ?", (str(copy),))
+    except sqlite3.Error as error:
+        raise SchemaError(f"{engine.url.database} cannot be copied to {copy}: {error}.") from None
     finally:
-        connection.close()
         engine.dispose()
 
 

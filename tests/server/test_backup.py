@@ -108,6 +108,13 @@ def test_a_running_coordinator_keeps_its_database(folder: Path, tmp_path: Path) 
         restore(file, url_of(folder), folder, NOW)
 
 
+def test_what_cannot_be_copied_is_told_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "fleet.sqlite3").write_bytes(b"no database " * 99)
+    with pytest.raises(SchemaError, match=r"cannot be copied to .*: file is not a database"):
+        back_up(url_of(folder), folder, tmp_path / "copies" / "one", NOW)
+    assert not list((tmp_path / "copies").iterdir())
+
+
 def test_nothing_is_written_over_and_a_server_has_its_own_tools(folder: Path, tmp_path: Path) -> None:
     file = back_up(url_of(folder), folder, tmp_path / "copy", NOW)
     with pytest.raises(Unsound, match="already"):
