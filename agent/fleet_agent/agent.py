@@ -68,6 +68,8 @@ class Agent:
         """The log stream, once the coordinator knows us."""
         self._runs: dict[AttemptId, AttemptRun] = {}
         self._tasks: dict[AttemptId, asyncio.Task[None]] = {}
+        self._over: set[AttemptId] = set()
+        """Those that ended here since a job was last granted: a claim not settled yet may be answered with one."""
         disk = SpoolDisk(state.root, settings.spool_bytes)
         self._spools = Spools(disk, timing)
         cache = BlobCache(state.root, settings.cache_gib * GIB, uplink, self._blobs_in_use)
@@ -158,9 +160,12 @@ class Agent:
     def _on_job(self, answer: ClaimAnswer) -> None:
         taken = {n for run in self._runs.values() if run.is_training for n in run.folder.record.devices}
         devices = choose_devices(answer.job.needs, self._settings, self._capability, taken)
+        if answer.attempt in self._runs or answer.attempt in self._over:
+            return
         folder = self._state.admit(answer, self._boot_id, devices)
         if folder is None:
             return
+        self._over.clear()
         log.info(
             f"claimed {answer.job.name}", action="job_claimed", job=answer.job.job_id, attempt=answer.attempt
         )
@@ -181,6 +186,7 @@ class Agent:
         try:
             await run.run()
         finally:
+            self._over.add(run.folder.attempt)
             self._runs.pop(run.folder.attempt)
             self._tasks.pop(run.folder.attempt)
 

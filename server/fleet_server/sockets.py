@@ -7,15 +7,23 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
+import structlog
 from starlette.requests import Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from fleet_server.logs.closed import Damaged
+
+log = structlog.get_logger()
 CLOSE_SECONDS = 5
+INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
+REASON_CHARS = 120  # a close has room for 123 bytes
 
 
 async def until_gone(websocket: WebSocket, sending: Coroutine[None, None, None]) -> None:
-    """Run `sending` until it ends or the peer goes; then close. TimeoutError: the peer is too slow, and told so."""
+    """Run `sending` until it ends or the peer goes; then close. It is told of `sending`'s
+    TimeoutError that it is too slow, and of Damaged which log cannot be read.
+    """
     code, reason = 1000, ""
     tasks = asyncio.ensure_future(sending), asyncio.ensure_future(_drain(websocket))
     try:
@@ -28,6 +36,9 @@ async def until_gone(websocket: WebSocket, sending: Coroutine[None, None, None])
             await task
         except TimeoutError:
             code, reason = TRY_AGAIN_LATER, "too slow; go on from the last byte"
+        except Damaged as error:  # an OSError, but ours
+            log.error("log_damaged", why=str(error))
+            code, reason = INTERNAL_ERROR, str(error)[:REASON_CHARS]
         except (asyncio.CancelledError, WebSocketDisconnect, OSError):
             pass
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, OSError):  # closed already by the peer

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from backports.zstd import ZstdFile
+from websockets.exceptions import ConnectionClosedError
 
 from fleet_protocol.ids import AttemptId
 from fleet_protocol.workers import ClaimAnswer
@@ -369,3 +370,9 @@ async def test_a_damaged_log_says_which_it_is_and_what_is_left(fleet: Coordinato
     assert f"bytes 0 to {FRAME_BYTES} cannot be read, others can" in problem["detail"]
     rest = await fleet.http().get(f"/v1/job/noisy/log?offset={FRAME_BYTES}")
     assert (rest.status_code, rest.content) == (200, text[FRAME_BYTES:])
+    async with fleet.websocket("/v1/job/noisy/log") as viewer:
+        await viewer.recv()
+        with pytest.raises(
+            ConnectionClosedError, match=f"1011.*{attempt.attempt}.*bytes 0 to {FRAME_BYTES} "
+        ):
+            await viewer.recv()

@@ -15,7 +15,7 @@ from fleet_server.schema import migrate
 from tests.simulation.fleet import Report, simulate
 
 ALONE = os.environ.get("FLEET_SIMULATION_SEED")
-SEEDS = [int(ALONE)] if ALONE else list(range(20))
+SEEDS = [int(ALONE)] if ALONE else list(range(22))
 SOMETIMES = (
     "answer lost: claim",
     "answer lost: complete",
@@ -51,7 +51,7 @@ SOMETIMES = (
     "trainer adopted by a later agent",
     "websocket opened",
 )
-"""What twenty fleets have to have lived through, or their quiet end says little."""
+"""What these fleets have to have lived through, or their quiet end says little."""
 
 
 @pytest.fixture(scope="module")
