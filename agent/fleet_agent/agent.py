@@ -158,10 +158,10 @@ class Agent:
     # Starting and ending
 
     def _on_job(self, answer: ClaimAnswer) -> None:
+        if answer.attempt in self._runs or answer.attempt in self._over:  # the same answer came again
+            return
         taken = {n for run in self._runs.values() if run.is_training for n in run.folder.record.devices}
         devices = choose_devices(answer.job.needs, self._settings, self._capability, taken)
-        if answer.attempt in self._runs or answer.attempt in self._over:
-            return
         folder = self._state.admit(answer, self._boot_id, devices)
         if folder is None:
             return

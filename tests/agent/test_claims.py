@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from fleet_agent.state import StateFolder
 from fleet_protocol.errors import Code, Problem
+from fleet_protocol.ids import AttemptId
 from fleet_protocol.states import ReleaseReason
-from fleet_protocol.workers import ReleaseRequest
+from fleet_protocol.workers import ClaimRequest, ReleaseRequest
 from tests.agent.conftest import Bench, until
 from tests.agent.coordinator import Coordinator, job_spec
 
@@ -71,3 +73,28 @@ async def test_a_granted_job_that_cannot_be_written_down_is_given_back_at_once(
     assert isinstance(released, ReleaseRequest)
     assert (released.attempt, released.reason) == (attempt, ReleaseReason.NOT_STARTED)
     assert bench.attempts() == []
+
+
+async def test_what_ended_here_is_not_begun_again_by_a_late_answer_to_its_claim(
+    bench: Bench, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.set(python="/no/such/python")
+    coordinator.offer(job_spec())
+    settle, was_over = StateFolder.settle_claim, []
+
+    def on_a_full_disk(state: StateFolder, granted: AttemptId | None = None) -> None:
+        if granted is not None:
+            was_over.append(not bench.attempts())
+            if was_over.count(True) < 2:  # so the answer comes once more after the attempt is over and gone
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        settle(state, granted)
+
+    monkeypatch.setattr(StateFolder, "settle_claim", on_a_full_disk)
+
+    def claims() -> set[str]:
+        return {body.claim_id for body in coordinator.of("claim") if isinstance(body, ClaimRequest)}
+
+    async with bench.agent():
+        await coordinator.until(lambda: len(claims()) == 2)
+    assert was_over.count(True) == 2
+    assert len(coordinator.of("fail")) == 1
