@@ -7,7 +7,6 @@ cutting the same history into frames and reconnects gives the same rows.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -130,13 +129,6 @@ class Store:
             case LiveFrame():
                 self._apply_live(frame)
                 self._ahead = frame.server_time - at
-
-    def learn(self, history: Iterable[Event]) -> None:
-        """Events from before the first frame, in order; those that are known already change nothing."""
-        first = self.events[0].event if self.events else (self.cursor or 0) + 1
-        older = [EventRow.of(event) for event in history if event.event < first]
-        self.events = deque([*older, *self.events], HELD_EVENTS)
-        self._changes.events = True
 
     def put(self, row: JobView | WorkerView) -> None:
         """A row from elsewhere, such as an action's answer; an older one than ours is ignored."""
