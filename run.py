@@ -10,9 +10,11 @@
     python3 run.py simulate       fleets in virtual time, by the hundred: --seeds N --first SEED
     python3 run.py chaos          a fleet of real programs under faults: --minutes 3 --seed N --postgres
     python3 run.py setup          only make .venv
+    python3 run.py vendor FOLDER  fill a folder with all that this takes, for machines without internet; also
+                                  for others: linux-x86_64 linux-arm64 macos-arm64 windows-x86_64
 
-`--torch cpu|cuda|skip` says which build of PyTorch may be installed, FLEET_TORCH_INDEX the index to take it
-from, FLEET_VENV a folder to use in place of .venv.
+`--offline FOLDER` takes everything from such a folder. `--torch cpu|cuda|skip` says which build of PyTorch may
+be installed, FLEET_TORCH_INDEX the index to take it from, FLEET_VENV a folder to use in place of .venv.
 """
 
 # No newer syntax than Python 3.6: an old interpreter must still parse this file to look for a better one.
@@ -21,6 +23,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -37,6 +40,17 @@ STAMP = VENV / "fleet-stamp"  # a folder without one was not made here and is le
 BASE_PYTHON = getattr(sys, "_base_executable", sys.executable)  # the venv's own may be deleted under us
 TORCH = "torch==2.13.0"  # not in the locks, which cannot choose a build: an open request fetches gigabytes
 TORCH_INDEX = os.environ.get("FLEET_TORCH_INDEX", "")
+PLATFORMS = {  # pip takes a tag to mean itself alone, so that the older ones are named too
+    **{
+        "linux-" + name: [
+            *(f"manylinux_2_{glibc}_{tag}" for glibc in range(34, 4, -1)),
+            f"manylinux2014_{tag}",
+        ]
+        for name, tag in (("x86_64", "x86_64"), ("arm64", "aarch64"))
+    },
+    "macos-arm64": [f"macosx_{version}_0_arm64" for version in range(15, 10, -1)],
+    "windows-x86_64": ["win_amd64"],
+}
 COMMANDS = {
     "demo": ["fleet_client", "demo"],
     "test": ["pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"],
@@ -154,23 +168,67 @@ def welcome(cuda: "list[str]", choice: str, driver: bool) -> bool:
     return not cuda or choice == "cuda" or (choice == "auto" and driver)
 
 
-def install_torch(choice: str) -> None:
+def find_torch(choice: str, platform: str, *elsewhere: str) -> "tuple[list[str], bool, bool]":
+    """How to ask pip for torch, whether that is a CUDA build, and whether it is still to be fetched."""
     wanted = ["--quiet", TORCH, *(["--index-url", TORCH_INDEX] if TORCH_INDEX else [])]
     try:
-        report = json.loads(quiet(*PIP, "install", "--dry-run", "--report", "-", "--no-deps", *wanted))
+        asked = quiet(*PIP, "install", "--dry-run", "--report", "-", "--no-deps", *elsewhere, *wanted)
     except Refusal as error:
-        raise NoTorch(f"{TORCH}: pip finds no build for this Python and machine.") from error
-    cuda = cuda_parts(report, sys.platform)
+        raise NoTorch(f"{TORCH}: pip finds no build for this Python and {platform}.") from error
+    report = json.loads(asked)
+    cuda = cuda_parts(report, platform.partition("-")[0])
     driver = bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia").exists()
-    if not welcome(cuda, choice, driver):
+    where = (
+        f" for {platform}" if "--platform" in elsewhere else ", and no NVIDIA driver is here" * (not driver)
+    )
+    if not welcome(cuda, choice, driver and "--platform" not in elsewhere):
         raise NoTorch(
-            f"{TORCH}: pip finds only a CUDA build of several GB{', and no NVIDIA driver is here' * (not driver)}."
+            f"{TORCH}: pip finds only a CUDA build of several GB{where}."
             "\n  Set FLEET_TORCH_INDEX to the CPU index on PyTorch's install page, or say --torch cuda."
         )
-    if report["install"]:
+    return wanted, bool(cuda), bool(report["install"])
+
+
+def install_torch(choice: str) -> None:
+    wanted, is_cuda, is_new = find_torch(choice, sys.platform)
+    if is_new:
         with step(TORCH):
-            quiet(*PIP, "install", "--no-compile", *([] if cuda else ["--no-deps"]), *wanted)
+            quiet(*PIP, "install", "--no-compile", *([] if is_cuda else ["--no-deps"]), *wanted)
             quiet(PYTHON, "-c", "import torch")
+
+
+def vendor(folder: str, platforms: "list[str]", torch: str) -> None:
+    """Fill `folder` with wheels: of what is locked, of torch, and of fleet itself."""
+    download = [*PIP, "download", "--quiet", "--dest", folder, "--only-binary", ":all:"]
+    for platform in platforms or [sys.platform]:
+        tags = [word for tag in PLATFORMS.get(platform, []) for word in ("--platform", tag)]
+        with step(f"packages for {platform}"):
+            for lock in ("demo", "data"):
+                locked = ["--require-hashes", "--no-deps", "-r", f"requirements/{lock}.txt"]
+                quiet(*download, *tags, *locked)
+        try:
+            if torch != "skip":
+                elsewhere = (
+                    ["--only-binary", ":all:", "--target", folder, *tags] if tags else ["--ignore-installed"]
+                )
+                wanted, is_cuda, _ = find_torch(torch, platform, *elsewhere)
+                with step(TORCH):
+                    quiet(*download, *tags, *([] if is_cuda else ["--no-deps"]), *wanted)
+        except NoTorch as reason:
+            print(f"  {reason}")
+    with step("fleet itself"):
+        quiet(*PIP, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ".")
+    size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 2**20
+    print(
+        f"{folder} has {size:.0f} MiB. Beside a copy of this folder: python3 run.py demo --offline {folder}"
+    )
+
+
+def stay_offline(folder: str) -> None:
+    """pip heeds these in every call."""
+    if not Path(folder).is_dir():
+        raise Refusal(f"--offline {folder}: there is no such folder. `run.py vendor` fills one.")
+    os.environ["PIP_NO_INDEX"], os.environ["PIP_FIND_LINKS"] = "1", Path(folder).resolve().as_uri()
 
 
 def setup(profile: str, torch: str) -> None:
@@ -226,23 +284,40 @@ def become(command: "list[str]") -> None:
     os.execvp(command[0], command)
 
 
+def taken(arguments: "list[str]", option: str) -> str:
+    """The option's value, which is not for the command that follows."""
+    if option not in arguments[:-1]:
+        return ""
+    at = arguments.index(option)
+    value = arguments[at + 1]
+    del arguments[at : at + 2]
+    return value
+
+
+def is_right(command: str, torch: str, rest: "list[str]") -> bool:
+    if command == "vendor" and (not rest or not {*rest[1:]} <= {*PLATFORMS}):
+        return False
+    return command in {*COMMANDS, "check", "setup", "vendor"} and torch in {"auto", "cpu", "cuda", "skip"}
+
+
 def main(arguments: "list[str]") -> int:
-    torch = "auto"
-    if "--torch" in arguments[:-1]:
-        at = arguments.index("--torch")
-        torch = arguments[at + 1]
-        del arguments[at : at + 2]
-    command = arguments[0] if arguments else ""
-    if command not in {*COMMANDS, "check", "setup"} or torch not in {"auto", "cpu", "cuda", "skip"}:
+    torch, offline = taken(arguments, "--torch") or "auto", taken(arguments, "--offline")
+    command, *rest = arguments or [""]
+    if not is_right(command, torch, rest):
         print(__doc__)
         return 0 if command in {"--help", "-h"} else 2
     if sys.version_info < (3, 11):  # noqa: UP036 - the one file that old Pythons meet
         become([*newer_python(), __file__, *sys.argv[1:]])
+    if offline:
+        stay_offline(offline)
+    rest[:1] = [str(Path(rest[0]).resolve())] if command == "vendor" else rest[:1]
     os.chdir(str(ROOT))
     with alone(VENV.with_name(VENV.name + ".lock")):
-        setup("demo" if command in {"demo", "setup"} else "test", torch)
+        setup("demo" if command in {"demo", "setup", "vendor"} else "test", torch)
+    if command == "vendor":
+        vendor(rest[0], rest[1:], torch)
     if command in COMMANDS:
-        become([PYTHON, "-m", *COMMANDS[command], *arguments[1:]])
+        become([PYTHON, "-m", *COMMANDS[command], *rest])
     return check() if command == "check" else 0
 
 

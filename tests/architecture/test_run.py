@@ -124,3 +124,45 @@ def test_fingerprints_follow_what_they_stand_for(monkeypatch):
     assert run.fingerprints("demo", "skip")[1] != before[1]
     monkeypatch.setattr(run, "VENV", Path("elsewhere"))
     assert run.fingerprints("demo", "auto")[0] != before[0]
+
+
+@pytest.mark.parametrize(
+    ("rest", "right"),
+    [
+        ([], False),
+        (["there"], True),
+        (["there", "linux-arm64", "windows-x86_64"], True),
+        (["there", "amiga"], False),
+    ],
+)
+def test_a_folder_is_filled_for_systems_that_are_known(rest, right):
+    assert run.is_right("vendor", "auto", rest) is right
+
+
+def test_an_option_and_its_value_are_not_for_the_command_that_follows():
+    arguments = ["demo", "--offline", "wheels", "--no-tui"]
+    assert run.taken(arguments, "--offline") == "wheels"
+    assert arguments == ["demo", "--no-tui"]
+    assert run.taken(arguments, "--offline") == ""
+
+
+def test_without_internet_pip_looks_only_into_the_folder(tmp_path, monkeypatch):
+    """In every call, whatever the folder is called."""
+    monkeypatch.setenv("PIP_NO_INDEX", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    folder = tmp_path / "all the wheels"
+    folder.mkdir()
+    run.stay_offline(str(folder))
+    said = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--dest", str(tmp_path), "there-is-none"],
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert "all%20the%20wheels" in os.environ["PIP_FIND_LINKS"]
+    assert "No matching distribution found for there-is-none" in said
+
+
+def test_a_folder_that_is_not_there_is_told_at_once():
+    ended = start("demo", "--offline", "/nowhere/at/all")
+    assert ended.returncode == 1
+    assert "there is no such folder" in ended.stderr
