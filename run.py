@@ -219,9 +219,8 @@ def vendor(folder: str, platforms: "list[str]", torch: str) -> None:
     with step("fleet itself"):
         quiet(*PIP, "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ".")
     size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 2**20
-    print(
-        f"{folder} has {size:.0f} MiB. Beside a copy of this folder: python3 run.py demo --offline {folder}"
-    )
+    print(f"{folder} has {size:.0f} MiB. Beside a copy of this project's folder:")
+    print(f"  python3 run.py demo --offline {shlex.quote(folder)}")
 
 
 def stay_offline(folder: str) -> None:
