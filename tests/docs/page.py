@@ -117,8 +117,8 @@ class Reader:
     def leave(self) -> None:
         """End all that still runs, the workers first."""
         try:
-            for program in ("fleet-agent", ""):
-                self.interrupt(program)
+            for command in ("fleet-agent", ""):
+                self.interrupt(command)
         finally:
             for program in self.running.values():
                 os.kill(program.pid, signal.SIGKILL)
