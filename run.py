@@ -67,6 +67,7 @@ CHECKS = [
     "lint-imports",
     "pytest -q --tb=short tests/architecture",
     "python -m tests.architecture",
+    "zensical build --strict",
 ]
 
 
