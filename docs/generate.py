@@ -26,8 +26,8 @@ def errors() -> str:
     lines = [
         "# Errors",
         "",
-        "Every refusal of the coordinator is `application/problem+json`, as RFC 9457 has it: `title`, `status`, `detail`,",
-        "and of its own `code`, `next` (the command to run, where there is one), `errors` (each single thing that is",
+        "Every refusal of the coordinator is `application/problem+json`, as RFC 9457 has it: `title`, `status` and",
+        "`detail`, and of its own `code`, `next` (the command to run, where there is one), `errors` (each single thing that is",
         "wrong, with file, line and key) and `current` (the truth, where the caller's is an older one). Programs go by",
         "`code`; it never changes. The sentence may say more in the single case.",
         "",
