@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import structlog
@@ -16,6 +18,7 @@ from fleet_agent.daemon import run_agent, start_anew
 from fleet_agent.doctor import diagnose
 from fleet_agent.errors import AgentError
 from fleet_agent.settings import Settings, Timing
+from fleet_agent.settings_file import default_file, load_settings
 from fleet_protocol.version import program_version
 
 app = typer.Typer(
@@ -44,29 +47,55 @@ def about(
 def command(function: Callable[[Settings], None]) -> Callable[[Settings], None]:
     """A subcommand whose flags are the settings' fields; an AgentError ends it with a sentence."""
 
-    def run(**options: object) -> None:
-        try:
+    def run(settings: Path | None, **options: object) -> None:
+        with _told():
             function(Settings(**options))  # type: ignore[arg-type]  # typer made each of its field's type
-        except AgentError as error:
-            typer.echo(f"fleet-agent: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
 
-    run.__signature__ = _signature()  # type: ignore[attr-defined]  # how inspect is told
-    run.__annotations__ = get_type_hints(Settings, include_extras=True)
+    run.__signature__ = signature = _signature()  # type: ignore[attr-defined]  # how inspect is told
+    run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     app.command(function.__name__, help=function.__doc__)(run)
     return function
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """An AgentError ends the program with its sentence."""
+    try:
+        yield
+    except AgentError as error:
+        typer.echo(f"fleet-agent: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None
+
+
+def _read_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Make what the settings file says the flags' defaults, before they are looked at."""
+    if (file := path or default_file()) is not None:
+        with _told():
+            context.default_map = {**load_settings(file)}
+    return file
+
+
+File = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="FLEET_AGENT_SETTINGS",
+        is_eager=True,
+        callback=_read_file,
+        help="Settings file; default /etc/fleet/agent.toml where there is one, else the account's own.",
+    ),
+]
+
+
 def _signature() -> inspect.Signature:
-    """One keyword for each setting, with its default computed."""
-    defaults = Settings()
-    hints = get_type_hints(Settings, include_extras=True)
+    """One keyword for each setting, with its default computed, and the file that they may stand in."""
+    defaults, hints = Settings(), get_type_hints(Settings, include_extras=True)
+    keywords = {
+        name: (getattr(defaults, name), hints[name]) for name in inspect.signature(Settings).parameters
+    }
     return inspect.Signature(
         [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=getattr(defaults, name), annotation=hints[name]
-            )
-            for name in inspect.signature(Settings).parameters
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+            for name, (default, hint) in ({"settings": (None, File)} | keywords).items()
         ]
     )
 

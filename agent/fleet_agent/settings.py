@@ -1,6 +1,6 @@
 """The agent's settings, each declared once: type, default, flag, environment variable and help.
 
-The command line fills them in (flag > environment > default) and hands one frozen object down.
+The command line fills them in (flag > environment > file > default) and hands one frozen object down.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,14 @@ def _number_or_auto(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise typer.BadParameter("a number or `auto`") from None
+
+
+class BadSettings(UsageError):
+    """Settings that make no sense: which fields, and why."""
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        super().__init__("\n".join(f"--{name.replace('_', '-')} {wrong}" for name, wrong in problems))
+        self.problems = problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +114,29 @@ class Settings:
     ] = 30.0
 
     def __post_init__(self) -> None:
-        _check_url(self.server)
+        if problems := tuple(self._problems()):
+            raise BadSettings(problems)
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        """Everything that is wrong: which field, and what."""
+        if wrong := _wrong_url(self.server):
+            yield "server", wrong
         if not self.name or len(self.name) > 200 or not self.name.isprintable():
-            raise UsageError("--name must have 1 to 200 printable characters.")
-        for flag, value, most in (("cores", self.cores, MOST_CORES), ("max-jobs", self.max_jobs, MOST_JOBS)):
+            yield "name", "must have 1 to 200 printable characters."
+        for field_name, value, most in (
+            ("cores", self.cores, MOST_CORES),
+            ("max_jobs", self.max_jobs, MOST_JOBS),
+        ):
             if value is not None and not 1 <= value <= most:
-                raise UsageError(f"--{flag} must be at least 1 and at most {most}, not {value}.")
-        for flag, amount in (("grace", self.grace), ("ram-gib", self.ram_gib), ("spool-gib", self.spool_gib)):
+                yield field_name, f"must be at least 1 and at most {most}, not {value}."
+        for field_name in ("grace", "ram_gib", "spool_gib"):
+            amount: float | None = getattr(self, field_name)
             if amount is not None and not 0 < amount < math.inf:  # not a number is neither
-                raise UsageError(f"--{flag} must be a number above 0, not {amount:g}.")
+                yield field_name, f"must be a number above 0, not {amount:g}."
         if self.data is not None and not self.data.is_dir():
-            raise UsageError(f"--data {self.data} is not a folder; prepare the data there or name another.")
-        _ = self.devices
+            yield "data", f"{self.data} is not a folder; prepare the data there or name another."
+        if not all(number.isdecimal() for number in self._device_words):
+            yield "gpus", f"takes device numbers such as 0,1 or `none`, not {self.gpus!r}."
 
     @property
     def runs_commands(self) -> bool:
@@ -143,30 +163,29 @@ class Settings:
     @property
     def devices(self) -> tuple[int, ...] | None:
         """CUDA device numbers to offer; None offers all."""
-        if self.gpus is None:
-            return None
-        if self.gpus.strip().lower() in ("", "none"):
-            return ()
-        numbers = [number.strip() for number in self.gpus.split(",")]
-        if not all(number.isdecimal() for number in numbers):
-            raise UsageError(f"--gpus takes device numbers such as 0,1 or `none`, not {self.gpus!r}.")
-        return tuple(map(int, numbers))
+        return None if self.gpus is None else tuple(map(int, self._device_words))
+
+    @property
+    def _device_words(self) -> list[str]:
+        words = (self.gpus or "none").strip().lower()
+        return [] if words in ("", "none") else [word.strip() for word in words.split(",")]
 
 
-def _check_url(url: str) -> None:
-    """UsageError when `url` is no coordinator's address, or would send a token in the clear."""
+def _wrong_url(url: str) -> str | None:
+    """Why `url` is no coordinator's address, or would send a token in the clear."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        raise UsageError(f"--server {url!r} is not an address: {error}.") from None
+        return f"{url!r} is not an address: {error}."
     if parts.scheme not in ("http", "https") or not host:
-        raise UsageError(f"--server {url!r} is not a coordinator's address; give one like {DEFAULT_URL}.")
+        return f"{url!r} is not a coordinator's address; give one like {DEFAULT_URL}."
     if parts.scheme == "http" and not is_loopback(host):
-        raise UsageError(
+        return (
             f"{url} would send your token unprotected over the network: http is for this machine only; "
             f"use https://{parts.netloc}, or a tunnel: ssh -L 8490:127.0.0.1:8490 {host}"
         )
+    return None
 
 
 @dataclass(frozen=True, slots=True)
