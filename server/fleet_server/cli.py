@@ -1,4 +1,4 @@
-"""`fleet-server serve | migrate | backup | restore | verify`."""
+"""`fleet-server serve | migrate | backup | restore | verify | install`."""
 
 from __future__ import annotations
 
@@ -150,6 +150,23 @@ def verify(
 ) -> None:
     """Check the database, or a backup of it, and that its artifacts and blobs are there and whole."""
     _verify(file, _of(data, database_url), digests=digests)
+
+
+@app.command()
+def install(
+    flags: Annotated[
+        list[str] | None, typer.Argument(help="Flags of `serve`, behind `--`.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the unit and the commands.")] = False,
+) -> None:
+    """Make the coordinator a systemd service with its own account, and start it."""
+    from fleet_server.install import NotInstalled
+    from fleet_server.install import install as make_service
+
+    try:
+        make_service(flags or (), dry_run=dry_run)
+    except NotInstalled as error:
+        _fail(str(error))
 
 
 def _verify(file: Path | None, settings: Settings, *, digests: bool) -> None:
