@@ -209,6 +209,7 @@ def test_rows_that_are_replaced_one_by_one_stand_where_a_new_list_would_have_the
         for name in luck.sample(range(70), luck.choice((0, 1, 4, 20))):
             status, priority = luck.choice(tuple(JobStatus)).value, luck.choice((0, 0, 5))
             rows[job_id(f"gbt-{name}")] = JobRow(job(f"gbt-{name}", status, priority=priority))
+            ranking.moved([job_id(f"gbt-{name}")])
         if luck.random() < 0.05:
             rows = dict(luck.sample(sorted(rows.items()), 50))
         assert ranking.ids(rows, NOW) == query.ids(rows.values(), NOW)

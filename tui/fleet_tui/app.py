@@ -25,7 +25,7 @@ from fleet_tui.inspector import Inspector, Need
 from fleet_tui.listings import Clock
 from fleet_tui.pace import Pace
 from fleet_tui.palette import DARK, LIGHT, Ascii
-from fleet_tui.query import SORTS
+from fleet_tui.query import GROUPS, SORTS
 from fleet_tui.saving import free_path, write_lines, write_pieces
 from fleet_tui.settings import UNTOUCHED, Settings
 from fleet_tui.store import Frame, Store
@@ -91,6 +91,7 @@ class FleetTui(Hands, inherit_bindings=False):
             view=views.view,
             sort=views.sort,
             descending=views.descending,
+            group=views.group,
             wrap=pager.wraps,
             stamps=pager.stamps,
         )
@@ -100,6 +101,7 @@ class FleetTui(Hands, inherit_bindings=False):
         kept, views, pager = self._settings, self.board.views, self.board.pager
         if kept.sort in SORTS:
             views.sort, views.descending = kept.sort, kept.descending
+        views.group = kept.group if kept.group in GROUPS else ""
         pager.wraps, pager.stamps = kept.wrap, kept.stamps
         if kept.view in VIEWS:
             self.board.action_view(kept.view)
@@ -155,7 +157,8 @@ class FleetTui(Hands, inherit_bindings=False):
 
     def _show_changes(self) -> None:
         self._flush_due = False
-        self.board.show_changes(self.store.take_changes())
+        if self.board.paused_at is None:
+            self.board.show_changes(self.store.take_changes())
 
     @on(Board.Selected)
     def _on_selected(self, event: Board.Selected) -> None:

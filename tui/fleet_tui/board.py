@@ -10,33 +10,27 @@ from textual import on
 from textual.app import ComposeResult
 from textual.message import Message
 from textual.screen import Screen
-from textual.timer import Timer
 from textual.widgets import ContentSwitcher, Input
 
 from fleet_protocol.workers import WorkerView
 from fleet_tui import facts, listings, shown
 from fleet_tui.actions import READ_ONLY, Order, Verb, order_for
+from fleet_tui.cells import ago
 from fleet_tui.curves import Curves, Turn
 from fleet_tui.inspector import Inspector
 from fleet_tui.keys import BOARD_KEYS, hints, key_list
 from fleet_tui.query import FilterError
 from fleet_tui.store import Changes, JobRow, Store
-from fleet_tui.text import Line, joined, line_width, spread
 from fleet_tui.transport import Access
-from fleet_tui.views import LISTS, SAMPLES, VIEWS, Subject, View, Views
+from fleet_tui.views import LISTS, SAMPLES, Subject, View, Views
 from fleet_tui.widgets.detail import Detail, ruled
 from fleet_tui.widgets.dialogs import Help
+from fleet_tui.widgets.field import QUESTIONS, Field
 from fleet_tui.widgets.line import Lines
-from fleet_tui.widgets.pager import Pager, Typed
+from fleet_tui.widgets.masthead import Masthead
+from fleet_tui.widgets.pager import Pager
+from fleet_tui.widgets.result import Result
 from fleet_tui.widgets.rows import Rows
-
-RESULT_SECONDS = 15.0
-QUESTIONS: dict[Typed, str] = {
-    "search": "search the text, as a regular expression; n and N go on",
-    "keep": "only lines with this, and what is around them; ! in front: only lines without",
-    "time": "go to 14:03, 2026-05-04 14:03 or 10m (ago)",
-}
-TYPING_HINTS: Line = [("⏎", "accent"), (" keep the filter   ", "dim"), ("Esc", "accent"), (" drop it", "dim")]
 
 
 class Board(Screen[None], inherit_bindings=False):
@@ -50,8 +44,6 @@ class Board(Screen[None], inherit_bindings=False):
     Rows { height: 1fr; }
     Rows, Pager { scrollbar-background: $background; scrollbar-background-hover: $background;
                   scrollbar-background-active: $background; scrollbar-corner-color: $background; }
-    #filter { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
-    #result { display: none; }
     #plot { height: 1fr; padding: 0 1; display: none; }
     .metrics #plot { display: block; }
     .metrics Detail, .opened #lists, .low Detail, .workers #rule, .workers #text { display: none; }
@@ -75,29 +67,30 @@ class Board(Screen[None], inherit_bindings=False):
     class Compared(Message):
         """Curves have to be asked for."""
 
-    def __init__(self, store: Store, inspector: Inspector, access: Access, clock: listings.Clock) -> None:
+    def __init__(
+        self, store: Store, inspector: Inspector, access: Access, clock: listings.Clock, name: str = "fleet"
+    ) -> None:
         super().__init__()
         self.link = facts.Link()
-        self._store, self._inspector, self._access, self._clock = store, inspector, access, clock
+        self._inspector, self._access, self._clock = inspector, access, clock
+        self._told = self._store = store
+        """What is told, and what of it is shown: the same, or how it was when the operator stopped it."""
+        self.paused_at: datetime | None = None
+        self._followed = True
         self.views = Views()
-        self._result_timer: Timer | None = None
-        self._typing: Typed | None = None
-        """What the field is for: a question of the text's; None is the list's filter."""
-        self._tab_ends: list[int] = []
         # Held rather than looked up: what arrives while the screen goes away draws into nothing, without harm.
-        self._header, self._tabs, self._result, self._hints = (
-            Lines(id=name) for name in ("header", "tabs", "result", "hints")
-        )
+        self._top = Masthead(name)
+        self._result, self._hints = Result(id="result"), Lines(id="hints")
         self._lists = {name: Rows(id=name) for name in LISTS}
         self._switcher = ContentSwitcher(*self._lists.values(), initial="jobs", id="lists")
         self._detail = Detail()
         self.curves = Curves(self._draw_plot)
         self._plot = Lines(id="plot")
         self._plot.can_focus = True
-        self._field = Input(id="filter", compact=True)
+        self._field = Field()
 
     def compose(self) -> ComposeResult:
-        yield from (self._header, self._tabs, self._switcher, self._detail)
+        yield from (self._top, self._switcher, self._detail)
         yield from (self._plot, self._result, self._field, self._hints)
 
     def on_mount(self) -> None:
@@ -136,14 +129,8 @@ class Board(Screen[None], inherit_bindings=False):
             self.relist()
 
     def say(self, sentence: str, *, ok: bool = True) -> None:
-        """The result line; it goes by itself."""
-        line = self._result
-        line.display = bool(sentence)
-        line.show([("✓ " if ok else "✗ ", "good" if ok else "bad"), (sentence, "plain")])
-        if self._result_timer is not None:
-            self._result_timer.stop()
-        if sentence:
-            self._result_timer = self.set_timer(RESULT_SECONDS, lambda: self.say(""))
+        """On the result line."""
+        self._result.say(sentence, ok=ok)
 
     def relist(self) -> None:
         """Work the list out anew: rows, order, columns."""
@@ -159,7 +146,7 @@ class Board(Screen[None], inherit_bindings=False):
         self._draw_tabs()
 
     def _now(self) -> datetime:
-        return self._store.server_now(self._clock())
+        return self._store.server_now(self.paused_at or self._clock())
 
     def _tick(self) -> None:
         self._draw_header()
@@ -168,20 +155,16 @@ class Board(Screen[None], inherit_bindings=False):
             self.draw_detail()
 
     def _draw_header(self) -> None:
-        width = self.size.width - 2
-        link = facts.link_line(self.link, self._store.told_at, self._clock())
+        now = self._clock()
+        link = facts.link_line(self.link, self._told.told_at, now)
+        if self.paused_at is not None:
+            link = [(f"paused {ago(self.paused_at, now)}", "warn"), (" · ", "dim"), *link]
         if self._access.read_only:
             link = [("read-only · ", "dim"), *link]
-        self._header.show(facts.header_line(self._store, link, width))
+        self._top.show_fleet(self._store, link, self.size.width)
 
     def _draw_tabs(self) -> None:
-        views = self.views
-        shown: Line = [(f"/{views.typed}", "accent")] if views.typed else []
-        order: Line = [(f"sort {views.sort}{' reversed' * views.descending}", "dim")] * views.is_sorted
-        right = joined(shown, order, gap="   ")
-        width = self.size.width - 2
-        tabs, self._tab_ends = facts.tabs_line(self._store, VIEWS, views.view, width - line_width(right) - 2)
-        self._tabs.show(spread(tabs, right, width))
+        self._top.show_views(self._store, self.views, self.rows.marks, self.size.width)
 
     def draw_detail(self) -> None:
         """The lower half, for the row under the cursor."""
@@ -233,9 +216,7 @@ class Board(Screen[None], inherit_bindings=False):
         self.draw_detail()
 
     def _draw_hints(self) -> None:
-        typing = isinstance(self.focused, Input)
-        line = TYPING_HINTS if typing else hints(self, self.size.width - 2)
-        self._hints.show(line)
+        self._hints.show(hints(self, self.size.width - 2))
 
     def on_resize(self) -> None:
         self.set_class(self.size.height < 16, "low")
@@ -254,6 +235,7 @@ class Board(Screen[None], inherit_bindings=False):
     @on(Rows.Moved)
     @on(Rows.Marked)
     def _on_moved(self) -> None:
+        self._draw_tabs()
         self._select()
 
     @on(Rows.Opened)
@@ -266,17 +248,16 @@ class Board(Screen[None], inherit_bindings=False):
     def _on_follow_changed(self) -> None:
         self.draw_detail()
 
-    @on(Lines.Clicked, "#tabs")
-    def _on_tab_clicked(self, event: Lines.Clicked) -> None:
-        for view, end in zip(VIEWS, self._tab_ends, strict=True):
-            if event.x <= end:
-                self.action_view(view)
-                return
+    @on(Masthead.Chosen)
+    def _on_view_chosen(self, event: Masthead.Chosen) -> None:
+        self.action_view(event.view)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that mean nothing in the list of workers are not offered there; typing a filter is typing."""
-        if isinstance(self.focused, Input) and action in ("view", "filter"):
+        if isinstance(self.focused, Input) and action in ("view", "filter", "search"):
             return False
+        if action in ("filter", "search"):
+            return self._detail.pager.has_focus is (action == "search")
         return self.views.offers(action, *parameters)
 
     def action_view(self, view: View) -> None:
@@ -295,6 +276,23 @@ class Board(Screen[None], inherit_bindings=False):
     def action_reverse(self) -> None:
         self.views.descending = not self.views.descending
         self.relist()
+
+    def action_group(self) -> None:
+        self.views.next_group()
+        self.relist()
+
+    def action_pause(self) -> None:
+        """Everything stands still, text too, while it goes on arriving; or shows all at once what came meanwhile."""
+        pager = self._detail.pager
+        if self.paused_at is None:
+            self.paused_at, self._store = self._clock(), self._told.still()
+            self._followed, pager.following = pager.following, False
+        else:
+            self.paused_at, self._store = None, self._told
+            if self._followed:
+                pager.action_follow()
+        self._draw_all()
+        self._select()
 
     def action_why(self) -> None:
         if self.selected is not None:
@@ -335,7 +333,7 @@ class Board(Screen[None], inherit_bindings=False):
         """One step back: out of the typed filter, the opened detail, the text, the filter, the marks."""
         field = self._field
         if field.display:
-            if self._typing is None:
+            if field.typing is None:
                 field.value = ""
             self._close_field()
         elif self.has_class("opened") or not self.rows.has_focus:
@@ -347,36 +345,29 @@ class Board(Screen[None], inherit_bindings=False):
             self.rows.action_clear_marks()
 
     def action_filter(self) -> None:
-        if self._detail.pager.has_focus:
-            self._ask_reader(Pager.Asked("search"))
-        else:
-            self._open_field(None, self.views.typed, SAMPLES[self.views.listed])
+        self._field.open(None, self.views.typed, SAMPLES[self.views.listed])
+
+    def action_search(self) -> None:
+        self._ask_reader(Pager.Asked("search"))
 
     @on(Pager.Asked)
     def _ask_reader(self, event: Pager.Asked) -> None:
-        self._open_field(event.what, "", QUESTIONS[event.what])
-
-    def _open_field(self, typing: Typed | None, value: str, placeholder: str) -> None:
-        field, self._typing = self._field, typing
-        field.value, field.placeholder = value, placeholder
-        field.display = True
-        self.set_focus(field)
+        self._field.open(event.what, "", QUESTIONS[event.what])
 
     @on(Input.Changed, "#filter")
     def _on_filter_typed(self, event: Input.Changed) -> None:
-        if self._typing is None and (event.input.display or not event.value):
+        if self._field.typing is None and (event.input.display or not event.value):
             self._set_filter(event.value)
 
     @on(Input.Submitted, "#filter")
     def _on_filter_entered(self) -> None:
-        if self._typing is not None:
-            now = self._now()
-            self._tell(Pager.Told(self._detail.pager.entered(self._typing, self._field.value, now)))
+        if (typing := self._field.typing) is not None:
+            self._tell(Pager.Told(self._detail.pager.entered(typing, self._field.value, self._now())))
         self._close_field()
 
     def _close_field(self) -> None:
         self._field.display = False
-        self.set_focus(self.rows if self._typing is None else self._detail.pager)
+        self.set_focus(self.rows if self._field.typing is None else self._detail.pager)
         self.draw_detail()
 
     @on(Pager.Told)

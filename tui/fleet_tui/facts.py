@@ -53,9 +53,9 @@ def link_line(link: Link, told_at: datetime | None, at: datetime) -> Line:
     return [("◌ connecting", "warn"), *age]
 
 
-def header_line(store: Store, link: Line, width: int) -> Line:
+def header_line(store: Store, link: Line, width: int, whose: str = "fleet") -> Line:
     """Whose fleet, how many jobs in which status, and the link at the right edge."""
-    name: Line = [("fleet", "accent"), (f" {one_line(store.fleet)}", "strong")]
+    name: Line = [(one_line(whose), "accent"), (f" {one_line(store.fleet)}", "strong")]
     ways = (("   ", True), ("  ", True), ("  ", False))
     lines = [joined(name, counts_line(store, gap=gap, words=words), gap=gap) for gap, words in ways]
     left = next((line for line in lines if line_width(line) + line_width(link) + 2 <= width), lines[-1])

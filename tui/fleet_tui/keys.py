@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import Input
 
 from fleet_tui.text import Line, line_width
 from fleet_tui.views import VIEWS
@@ -15,8 +16,10 @@ BOARD_KEYS: list[BindingType] = [
         for number, view in enumerate(VIEWS, 1)
     ),
     Binding("slash", "filter", "filter", priority=True),
+    Binding("slash", "search", "search", priority=True),
     Binding("s", "sort", "sort"),
     Binding("S", "reverse", "reverse the order", show=False),
+    Binding("b", "group", "group by", show=False),
     Binding("w", "why", "why / log"),
     Binding("m", "curves", "curves", show=False),
     Binding("x", "order('cancel')", "cancel"),
@@ -24,6 +27,7 @@ BOARD_KEYS: list[BindingType] = [
     Binding("R", "order('requeue', True)", "requeue all alike"),
     Binding("D", "order('drain')", "drain"),
     Binding("U", "order('resume')", "resume"),
+    Binding("P", "pause", "stand still, go on", show=False),
     Binding("J", "next_row(1)", "next, before", show=False),
     Binding("K", "next_row(-1)", "next, before", show=False),
     Binding("n", "plot('name')", "metric"),
@@ -38,7 +42,7 @@ BOARD_KEYS: list[BindingType] = [
 SIGNS = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "slash": "/", "question_mark": "?", "enter": "⏎",
     "escape": "Esc", "space": "Space", "tab": "Tab", "home": "Home", "end": "End", "asterisk": "*",
-    "backslash": "\\", "pageup": "PgUp", "pagedown": "PgDn",
+    "ampersand": "&", "at": "@", "backslash": "\\", "pageup": "PgUp", "pagedown": "PgDn",
 }  # fmt: skip
 
 
@@ -58,8 +62,11 @@ def key_list(screen: Screen[None]) -> list[tuple[str, str]]:
 
 
 def hints(screen: Screen[None], width: int) -> Line:
-    """The most used keys in one line, as many as fit."""
-    line: Line = []
+    """The most used keys in one line, as many as fit: those of what has the focus first."""
+    if isinstance(screen.focused, Input):
+        return [("⏎", "accent"), (" keep it   ", "dim"), ("Esc", "accent"), (" drop it", "dim")]
+    away = screen.focused is not None and screen.focused.id == "text"
+    line: Line = [("Esc", "accent"), (" back   ", "dim")] if away else []
     for key, active in screen.active_bindings.items():
         if active.binding.show and active.enabled:
             item: Line = [(sign(key), "accent"), (f" {active.binding.description}   ", "dim")]

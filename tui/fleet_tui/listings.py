@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -27,9 +27,9 @@ from fleet_tui.cells import (
     worker_cells,
 )
 from fleet_tui.log import LogText
-from fleet_tui.query import Entry, Heading, Query, Ranking, Test, fingerprint
+from fleet_tui.query import GROUPS, Entry, Heading, Query, Ranking, Test, fingerprint, grouped
 from fleet_tui.store import EventRow, Store
-from fleet_tui.text import Line, fit, one_line
+from fleet_tui.text import Line, fit, one_line, widest
 
 Text = Sequence[str] | LogText
 Clock = Callable[[], datetime]
@@ -66,26 +66,22 @@ class Listing:
         return laid_out(self.cells(row_id, sizes[-1]), self.columns, sizes)
 
 
-def widest(texts: Iterable[str | None]) -> int:
-    return max((len(text) if text.isascii() else cell_len(text) for text in texts if text), default=0)
-
-
-def jobs_listing(store: Store, ranking: Ranking, clock: Clock) -> Listing:
+def jobs_listing(store: Store, ranking: Ranking, clock: Clock, group: str = "") -> Listing:
     def cells(job_id: str, width: int) -> list[Line]:
         row = store.jobs[job_id]
         return job_cells(row, store.worker_named(row.job.worker), clock(), width)
 
-    jobs = [row.job for row in store.jobs.values()]
-    names, models = widest(job.name for job in jobs), widest({job.model for job in jobs})
-    workers = widest({job.worker for job in jobs})
-    empty = ["No job passes the filter.", "Esc clears it."] if jobs else EMPTY_FLEET
+    ids = ranking.ids(store.jobs, clock())
+    names, models, workers = ranking.widths
+    empty = ["No job passes the filter.", "Esc clears it."] if store.jobs else EMPTY_FLEET
+    entries = grouped(map(store.jobs.__getitem__, ids), GROUPS[group]) if group else ids
     return Listing(
-        entries=ranking.ids(store.jobs, clock()),
+        entries=entries,
         columns=JOB_COLUMNS,
         wanted=[11, names, models, 9, workers, 6, 0],
         cells=cells,
         empty=empty,
-        total=len(jobs),
+        total=max(len(store.jobs), len(entries)),
     )
 
 

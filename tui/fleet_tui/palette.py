@@ -107,17 +107,28 @@ def _look_of(variables: Mapping[str, str]) -> Look:
 
 
 def strip(line: Line, width: int, base: Style, shown: Look) -> Strip:
-    """A line of exactly `width` cells; `base` lies under each piece's own style."""
-    segments: list[Segment] = []
+    """A line of exactly `width` cells; `base` lies under each piece's own style.
+
+    Each change of style costs the terminal some forty bytes, so blanks take the style of what they stand beside.
+    """
+    pieces: list[tuple[str, Style]] = []
     room = width
     for text, tone in line:
         if (used := line_width([(text, tone)])) > room:
             text, used = fit(text, room), room
-        segments.append(Segment(text, base + shown.tones[tone]))
         room -= used
+        style = base + shown.tones[tone]
+        if pieces and (text.isspace() or pieces[-1][1] == style):
+            pieces[-1] = (pieces[-1][0] + text, pieces[-1][1])
+        elif pieces and pieces[-1][0].isspace():
+            pieces[-1] = (pieces[-1][0] + text, style)
+        elif text:
+            pieces.append((text, style))
         if room <= 0:
             break
-    return Strip([*segments, Segment(" " * room, base)] if room > 0 else segments, width)
+    blank = " " * max(0, room)
+    last, style = pieces.pop() if pieces else ("", base)
+    return Strip([*(Segment(*piece) for piece in pieces), Segment(last + blank, style)], width)
 
 
 GLYPHS = {

@@ -7,16 +7,18 @@ The filter's words are all required: `text` (in name or model, or the beginning 
 from __future__ import annotations
 
 import re
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import total_ordering
 from typing import Any, Generic, TypeVar
 
+from fleet_protocol.jobs import JobView
 from fleet_protocol.states import JobStatus
 from fleet_protocol.workers import WorkerView
 from fleet_tui.store import EventRow, JobRow
+from fleet_tui.text import widest
 
 R = TypeVar("R")
 Test = Callable[[R, datetime], bool]
@@ -211,6 +213,14 @@ SORTS: dict[str, SortKey] = {
 """Orders by name; rows that are equal in one stay in the order of the queue."""
 
 
+GROUPS: dict[str, Callable[[JobRow], str]] = {
+    "model": lambda row: row.job.model,
+    "worker": lambda row: row.job.worker or "no worker yet",
+    "status": lambda row: row.job.status.value,
+}
+"""What jobs may stand under."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What a list shows: rows that pass `keep`, in the order `sort`, under headings by `group`."""
@@ -221,14 +231,14 @@ class Query:
     group: Callable[[JobRow], str] | None = None
 
     def run(self, rows: Iterable[JobRow], now: datetime) -> list[Entry]:
-        kept = self._sorted(rows, now)
+        kept = self.sorted(rows, now)
         return grouped(kept, self.group) if self.group else [row.job.job_id for row in kept]
 
     def ids(self, rows: Iterable[JobRow], now: datetime) -> list[str]:
         """Without headings."""
-        return [row.job.job_id for row in self._sorted(rows, now)]
+        return [row.job.job_id for row in self.sorted(rows, now)]
 
-    def _sorted(self, rows: Iterable[JobRow], now: datetime) -> list[JobRow]:
+    def sorted(self, rows: Iterable[JobRow], now: datetime) -> list[JobRow]:
         kept = [row for row in rows if self.keep(row, now)]
         kept.sort(key=self.place)
         return kept
@@ -253,25 +263,62 @@ class _Last:
 
 
 class Ranking:
-    """A query's ids over rows that are replaced one by one: only what was replaced is looked for a place again."""
+    """A query's ids over rows that are replaced one by one: only what was replaced is looked for a place again.
+
+    For a query that does not ask for the time.
+    """
 
     def __init__(self, query: Query) -> None:
         self._query = query
-        self._seen: dict[str, JobRow] = {}
+        self._rows: Mapping[str, JobRow] | None = None
+        self._moved: set[str] = set()
+        self._places: dict[str, tuple[object, ...]] = {}
+        self._keys: list[tuple[object, ...]] = []
         self._ids: list[str] = []
+        """In the order of `_keys`."""
+        self.widths: tuple[int, ...] = (0, 0, 0)
+        """Cells of the longest name, model and worker that was among the rows, filtered or not."""
+
+    def moved(self, ids: Iterable[str]) -> None:
+        """These rows were replaced, or came."""
+        self._moved.update(ids)
 
     def ids(self, rows: Mapping[str, JobRow], now: datetime) -> list[str]:
-        """As `Query.ids`, for a query that does not ask for the time."""
-        moved = {one for one, row in rows.items() if self._seen.get(one) is not row}
-        if len(moved) > len(rows) // 8 or len(rows) - len(self._seen) != len(moved - self._seen.keys()):
-            self._ids = self._query.ids(rows.values(), now)
-        elif moved:
-            self._ids = [one for one in self._ids if one not in moved]
-            for row in (rows[one] for one in moved):
-                if self._query.keep(row, now):
-                    insort(self._ids, row.job.job_id, key=lambda one: self._query.place(rows[one]))
-        self._seen = dict(rows)
+        """As `Query.ids`; another mapping than before is read anew."""
+        if rows is not self._rows or len(self._moved) > len(rows) // 8:
+            kept = self._query.sorted(rows.values(), now)
+            self._rows = rows
+            self._ids = [row.job.job_id for row in kept]
+            self._keys = [self._query.place(row) for row in kept]
+            self._places = dict(zip(self._ids, self._keys, strict=True))
+            self.widths = _widths(row.job for row in rows.values())
+        else:
+            replaced = [(one, rows[one]) for one in self._moved if one in rows]
+            for one, row in replaced:
+                self._replace(one, row, now)
+            wider = zip(self.widths, _widths(row.job for _, row in replaced), strict=True)
+            self.widths = tuple(map(max, wider))
+        self._moved.clear()
         return self._ids
+
+    def _replace(self, job_id: str, row: JobRow, now: datetime) -> None:
+        place = self._query.place(row) if self._query.keep(row, now) else None
+        before = self._places.pop(job_id, None)
+        if before is not None and before != place:
+            at = bisect_left(self._keys, before)
+            del self._keys[at], self._ids[at]
+        if place is not None:
+            self._places[job_id] = place
+            if before != place:
+                at = bisect_left(self._keys, place)
+                self._keys.insert(at, place)
+                self._ids.insert(at, job_id)
+
+
+def _widths(jobs: Iterable[JobView]) -> tuple[int, ...]:
+    told = list(jobs)
+    models, workers = {job.model for job in told}, {job.worker for job in told}
+    return widest(job.name for job in told), widest(models), widest(workers)
 
 
 def grouped(rows: Iterable[JobRow], group: Callable[[JobRow], str]) -> list[Entry]:

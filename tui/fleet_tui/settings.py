@@ -19,6 +19,7 @@ class Settings:
     view: str = "jobs"
     sort: str = "status"
     descending: bool = False
+    group: str = ""
     wrap: bool = False
     stamps: bool = False
 

@@ -7,6 +7,7 @@ cutting the same history into frames and reconnects gives the same rows.
 from __future__ import annotations
 
 from collections import Counter, deque
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -165,6 +166,15 @@ class Store:
             self.handled.pop(job.job_id, None)
         elif known is not None and known.job.status is JobStatus.FAILED:
             self.handled[job.job_id] = Handled(known.reason, job.updated_at)
+
+    def still(self) -> Store:
+        """As it is now, whatever is told to this one afterwards: rows are replaced, never changed."""
+        held = copy(self)
+        held.__dict__.update(
+            {name: copy(value) for name, value in vars(self).items() if isinstance(value, dict | set | deque)}
+        )
+        held.gauges = {one: copy(samples) for one, samples in self.gauges.items()}
+        return held
 
     def take_changes(self) -> Changes:
         taken, self._changes = self._changes, Changes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 from rich.cells import cell_len, set_cell_size
@@ -36,6 +37,11 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """`plain`, with line breaks as spaces."""
     return plain(" ".join(text.split("\n")))
+
+
+def widest(texts: Iterable[str | None]) -> int:
+    """Cells of the longest."""
+    return max((len(text) if text.isascii() else cell_len(text) for text in texts if text), default=0)
 
 
 def fit(text: str, width: int, *, right: bool = False) -> str:

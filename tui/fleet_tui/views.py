@@ -7,7 +7,7 @@ from typing import Literal
 
 from fleet_protocol.workers import WorkerView
 from fleet_tui import listings
-from fleet_tui.query import EVENTS, JOBS, SORTS, WORKERS, Query, Ranking, parsed
+from fleet_tui.query import EVENTS, GROUPS, JOBS, SORTS, WORKERS, Query, Ranking, parsed
 from fleet_tui.store import Changes, JobRow, Store
 
 View = Literal["jobs", "failures", "workers", "metrics", "events"]
@@ -30,6 +30,8 @@ class Views:
     def __init__(self) -> None:
         self.view: View = "jobs"
         self.sort, self.descending = "status", False
+        self.group = ""
+        """Of the jobs; one of `GROUPS`, or none."""
         self._typed: dict[List, str] = dict.fromkeys(LISTS, "")
         self._asked = ("", self.sort, self.descending)
         self._ranking = Ranking(self._query)
@@ -48,6 +50,14 @@ class Views:
         """The operator chooses the order."""
         return self.listed in ("jobs", "failures")
 
+    @property
+    def order(self) -> str:
+        """The order that the operator chose, in words."""
+        if not self.is_sorted:
+            return ""
+        by = f" by {self.group}" if self.group and self.listed == "jobs" else ""
+        return f"sort {self.sort}{' reversed' * self.descending}{by}"
+
     def offers(self, action: str, *parameters: object) -> bool:
         """Whether a key that does this means anything here."""
         match action, parameters:
@@ -61,6 +71,8 @@ class Views:
                 return self.is_sorted
             case (("why" | "curves"), _):
                 return self.view not in ("workers", "metrics")
+            case ("group", _):
+                return self.listed == "jobs"
             case (("plot" | "curve"), _):
                 return self.view == "metrics"
             case _:
@@ -81,8 +93,13 @@ class Views:
         names = list(SORTS)
         self.sort = names[(names.index(self.sort) + 1) % len(names)]
 
+    def next_group(self) -> None:
+        names = ["", *GROUPS]
+        self.group = names[(names.index(self.group) + 1) % len(names)]
+
     def is_touched(self, changes: Changes) -> bool:
-        """Rows of the list came, went or moved."""
+        """Rows of the list came, went or moved. To be told of every change, so that the order is kept up."""
+        self._ranking.moved(changes.jobs)
         match self.listed:
             case "workers":
                 return changes.order or changes.workers
@@ -100,7 +117,7 @@ class Views:
             case "failures":
                 return listings.failures_listing(store, self._query, clock)
             case _:
-                return listings.jobs_listing(store, self._ranked(), clock)
+                return listings.jobs_listing(store, self._ranked(), clock, self.group)
 
     @property
     def _query(self) -> Query:

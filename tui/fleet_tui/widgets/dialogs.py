@@ -24,7 +24,7 @@ class Dialog(ModalScreen[bool]):
 
     DEFAULT_CSS = """
     Dialog { align: center middle; background: $background 60%; }
-    Dialog > Vertical { width: 76; max-width: 96%; height: auto; max-height: 96%; padding: 1 2; background: $panel;
+    Dialog > Vertical { width: 76; max-width: 96%; height: auto; max-height: 100%; padding: 1 2; background: $panel;
                         border-left: heavy $accent; overflow-y: auto; scrollbar-size: 1 1;
                         scrollbar-background: $panel; }
     """

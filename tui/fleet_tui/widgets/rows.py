@@ -24,12 +24,13 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     BINDINGS = [
         Binding("enter", "open", "open"),
         Binding("space", "mark", "mark", show=False),
+        Binding("V", "mark_range", "mark a range", show=False),
         Binding("asterisk", "mark_all", "mark all listed", show=False),
         Binding("backslash", "clear_marks", "clear the marks", show=False),
-        Binding("down,j", "move(1)", "down", show=False),
-        Binding("up,k", "move(-1)", "up", show=False),
-        Binding("home,g", "move_to(0)", "first", show=False),
-        Binding("end,G", "move_to(-1)", "last", show=False),
+        Binding("down,j", "move(1)", "down, up", show=False),
+        Binding("up,k", "move(-1)", "down, up", show=False),
+        Binding("home,g", "move_to(0)", "first, last", show=False),
+        Binding("end,G", "move_to(-1)", "first, last", show=False),
         Binding("pagedown,ctrl+f", "move_pages(2)", "page down", show=False),
         Binding("pageup,ctrl+b", "move_pages(-2)", "page up", show=False),
         Binding("ctrl+d", "move_pages(1)", "half a page down", show=False),
@@ -54,38 +55,71 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         self.entries: list[Entry] = []
         self.cursor: str | None = None
         self.marked: set[str] = set()
+        self._range: tuple[str, frozenset[str]] | None = None
+        """Where a range of marks that is still open began, and what was marked before it."""
         self._touched = False
         self._listing: Listing | None = None
-        self._position: dict[str, int] = {}
-        self._drawn: dict[str, Line] = {}
+        self._drawn: dict[Entry | None, Line] = {}
+        """Of what is visible; the title's entry is None."""
 
     def show(self, listing: Listing) -> None:
         """Show these rows. Cursor and reading position stay with the cursor's id.
 
         Until the operator moves the cursor it stays on the first row, so that what is most urgent is seen.
         """
-        before = self._position.get(self.cursor or "")
-        line = None if before is None else before - self.scroll_offset.y
+        before, top, above = self._at(self.cursor), self.scroll_offset.y, self.entries
+        line = None if before is None else before - top
         self._listing, self.entries = listing, list(listing.entries)
-        self._position = {entry: at for at, entry in enumerate(self.entries) if isinstance(entry, str)}
-        self._drawn.clear()
         self.virtual_size = Size(0, len(self.entries) + 1)
-        if self._touched and line is not None and self.cursor in self._position:
-            self._scroll(self._position[self.cursor] - line)
+        if self._touched and line is not None and (at := self._at(self.cursor)) is not None:
+            self._scroll(at - line)
         else:
             self._settle(before if self._touched and before is not None else 0)
-        self.refresh()
+        if not above or not self.entries:
+            self._drawn.clear()
+            self.refresh()
+        elif top == self.scroll_offset.y:  # else all of it is drawn anyway
+            self._redraw_moved(above)
 
     def redraw(self, ids: set[str] | None = None) -> None:
         """Draw visible rows again where their text changed; `ids` limits what is looked at."""
-        top = self.scroll_offset.y
-        for at in range(top, min(top + self._page, len(self.entries))):
+        for at in self._visible(self.entries):
             entry = self.entries[at]
             if isinstance(entry, str) and (ids is None or entry in ids):
-                line = self._line(entry)
-                if self._drawn.get(entry) != line:
-                    self._drawn[entry] = line
-                    self._refresh_at(at)
+                self._redraw_at(at)
+
+    def _redraw_moved(self, above: list[Entry]) -> None:
+        """Draw lines again that another row has now, or whose text changed."""
+        title = self._title()
+        if self._drawn.get(None) != title:
+            self._drawn[None] = title
+            self.refresh(Region(0, 0, self.size.width, 1))
+        for at in self._visible(above if len(above) > len(self.entries) else self.entries):
+            stood = above[at] if at < len(above) else None
+            stands = self.entries[at] if at < len(self.entries) else None
+            if stands is None or stands != stood:
+                self._refresh_at(at)
+            if stands is not None:
+                self._redraw_at(at)
+        seen = {self.entries[at] for at in self._visible(self.entries)}
+        self._drawn = {entry: line for entry, line in self._drawn.items() if entry is None or entry in seen}
+
+    def _redraw_at(self, at: int) -> None:
+        entry = self.entries[at]
+        line = self._line(entry)
+        if self._drawn.get(entry) != line:
+            self._drawn[entry] = line
+            self._refresh_at(at)
+
+    def _visible(self, entries: list[Entry]) -> range:
+        top = self.scroll_offset.y
+        return range(top, min(top + self._page, len(entries)))
+
+    def _at(self, row_id: str | None) -> int | None:
+        try:
+            return None if row_id is None else self.entries.index(row_id)
+        except ValueError:
+            return None
 
     @property
     def _page(self) -> int:
@@ -96,18 +130,25 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         """Cells of a row's own line: beside the cursor's mark on its left and a blank on its right."""
         return max(0, self.scrollable_content_region.width - 3)
 
-    def _line(self, row_id: str) -> Line:
-        return self._listing.line(row_id, self._width) if self._listing else []
+    def _line(self, entry: Entry) -> Line:
+        if self._listing is None:
+            return []
+        draw = self._listing.heading if isinstance(entry, Heading) else self._listing.line
+        return draw(entry, self._width)  # type: ignore[arg-type]  # each is given what it draws
+
+    def _title(self) -> Line:
+        return self._listing.title(self._width) if self._listing else []
 
     def render_line(self, y: int) -> Strip:
         at = y - 1 + self.scroll_offset.y
         base, shown = self.rich_style, look(self.app)
         if y == 0:
-            title = self._listing.title(self._width) if self._listing else []
-            line: Line = [("  ", "plain"), *title]
+            line: Line = [("  ", "plain"), *self._kept(None)]
         elif at < len(self.entries):
             entry = self.entries[at]
-            line = self._heading(entry) if isinstance(entry, Heading) else self._row(entry)
+            bar = "▌" if entry == self.cursor else " "
+            mark = "+" if entry in self.marked else " "
+            line = [(bar + mark, "accent"), *self._kept(entry)]
             if entry == self.cursor:
                 base += shown.cursor
         else:
@@ -115,15 +156,10 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             line = [("  ", "plain"), (said[y - 2], "dim")] if 2 <= y < 2 + len(said) else []
         return strip(line, self.scrollable_content_region.width, base, shown)
 
-    def _heading(self, heading: Heading) -> Line:
-        return [("  ", "plain"), *(self._listing.heading(heading, self._width) if self._listing else [])]
-
-    def _row(self, row_id: str) -> Line:
-        if row_id not in self._drawn:
-            self._drawn[row_id] = self._line(row_id)
-        bar = "▌" if row_id == self.cursor else " "
-        mark = "+" if row_id in self.marked else " "
-        return [(bar + mark, "accent"), *self._drawn[row_id]]
+    def _kept(self, entry: Entry | None) -> Line:
+        if entry not in self._drawn:
+            self._drawn[entry] = self._title() if entry is None else self._line(entry)
+        return self._drawn[entry]
 
     def on_resize(self) -> None:
         self._drawn.clear()
@@ -135,7 +171,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             self.vertical_scrollbar.position = self.scroll_y
 
     def action_move(self, by: int) -> None:
-        self.action_move_to(self._position.get(self.cursor or "", 0) + by, -1 if by < 0 else 1)
+        self.action_move_to((self._at(self.cursor) or 0) + by, -1 if by < 0 else 1)
 
     def action_move_pages(self, halves: int) -> None:
         self.action_move(halves * max(1, self._page // 2))
@@ -146,14 +182,34 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         last = len(self.entries) - 1
         self._settle(last if at == -1 and towards == 1 else min(max(at, 0), max(last, 0)), towards)
 
+    @property
+    def marks(self) -> str:
+        """`+3` for three marked rows, `V +3` while a range of them is open; empty for none."""
+        return "V " * (self._range is not None) + f"+{len(self.marked)}" if self.marked else ""
+
+    def action_mark_range(self) -> None:
+        """Marks from here to wherever the cursor goes, until it is pressed again."""
+        self._range = (self.cursor, frozenset(self.marked)) if self.cursor and not self._range else None
+        self._extend()
+        self.post_message(self.Marked())
+
+    def _extend(self) -> None:
+        start, before = self._range or (None, frozenset())
+        if (one := self._at(start)) is not None and (other := self._at(self.cursor)) is not None:
+            between = self.entries[min(one, other) : max(one, other) + 1]
+            self.marked = {*before, *(entry for entry in between if isinstance(entry, str))}
+            self.refresh()
+
     def action_mark(self) -> None:
+        self._range = None
         if self.cursor is not None:
             self.marked ^= {self.cursor}
             self.post_message(self.Marked())
             self.action_move(1)
 
     def action_mark_all(self) -> None:
-        self.marked.update(self._position)
+        self._range = None
+        self.marked.update(entry for entry in self.entries if isinstance(entry, str))
         self.post_message(self.Marked())
         self.refresh()
 
@@ -163,6 +219,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_clear_marks(self) -> None:
         self.marked.clear()
+        self._range = None
         self.post_message(self.Marked())
         self.refresh()
 
@@ -175,15 +232,17 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         )
         chosen = None if found is None else str(self.entries[found])
         if chosen != self.cursor:
-            for old in (self.cursor, chosen):
-                if old in self._position:
-                    self._refresh_at(self._position[old])
+            if (left := self._at(self.cursor)) is not None:
+                self._refresh_at(left)
+            if found is not None:
+                self._refresh_at(found)
             self.cursor = chosen
+            self._extend()
             self.post_message(self.Moved(chosen))
         self._reveal()
 
     def _reveal(self) -> None:
-        at = self._position.get(self.cursor or "")
+        at = self._at(self.cursor)
         if at is None:
             return
         above = at - 1 if at and isinstance(self.entries[at - 1], Heading) else at
