@@ -87,16 +87,14 @@ def _events(place: Place, where: str, rate: int, *options: str) -> Load:
     steps = cycle((b"j", b"j", b"k", b"k"))
     with shown(place, jobs, *options) as (opened, told):
         order = f"events {where} {rate} {seconds}"
-        return loaded(opened, told.order(order), lambda: opened.select(next(steps)), LAST)
+        return loaded(opened, told.order(order), seconds / 2, lambda: opened.select(next(steps)), LAST)
 
 
 def printing(place: Place, name: str) -> Iterator[Figure]:
+    seconds = 2 if place.quick else 20
     with shown(place, 100) as (opened, told):
-        load = loaded(
-            opened,
-            told.order(f"log 20000 {2 if place.quick else 20}"),
-            lambda: opened.answered(b"s", b"sort "),
-        )
+        order = told.order(f"log 20000 {seconds}")
+        load = loaded(opened, order, seconds / 2, lambda: opened.answered(b"s", b"sort "))
     yield figure(name, load.cpu_pct, PERCENT, 20)
     yield figure("log_20000_key_p95_ms", load.key_ms[1], f"ms, half of them {load.key_ms[0]:.0f}", 80)
     yield Figure("log_20000_kib_per_s", load.drawn_kib, DRAWN)

@@ -74,8 +74,9 @@ class Load:
     """What it cost to be told things for a while."""
 
     cpu_pct: float
+    """While nobody presses a key."""
     drawn_kib: float
-    """A second."""
+    """A second, while nobody presses a key."""
     told_kib: float
     """A second, from the coordinator."""
     key_ms: tuple[float, float]
@@ -143,16 +144,20 @@ def shown(place: Place, jobs: int, *options: str) -> Iterator[tuple[Screen, Talk
         yield opened, told
 
 
-def loaded(opened: Screen, told: Talker, key: Callable[[], float], last: str = "") -> Load:
-    """What it costs until `told` has obeyed, while somebody presses a key again and again."""
-    took, drawn, began, before = [], 0, time.monotonic(), cpu_seconds(opened.pid)
+def loaded(opened: Screen, told: Talker, seconds: float, key: Callable[[], float], last: str = "") -> Load:
+    """What it costs to be told things for `seconds`; then, until `told` has obeyed, how long a key takes meanwhile."""
+    began, before = time.monotonic(), cpu_seconds(opened.pid)
+    drawn = len(opened.read(seconds))
+    rate = 1 / (time.monotonic() - began)
+    busy = cpu_seconds(opened.pid) - before
+    took = []
     while not told.is_done:
-        drawn += len(opened.read(KEY_SECONDS))
+        opened.read(KEY_SECONDS)
         took.append(key())
-    seconds, busy = time.monotonic() - began, cpu_seconds(opened.pid) - before
+    over = time.monotonic()
     while last.encode() not in opened.read(0.05):
         opened.terminal.type(b"g")  # what came above is seen from the first line only
-    lag = 1000 * (time.monotonic() - began - seconds)
-    rate = 1 / seconds / KIB
+    lag = 1000 * (time.monotonic() - over)
+    whole = 1 / (over - began) / KIB
     cuts = quantiles(took, n=20) if len(took) > 1 else took * 20
-    return Load(100 * busy / seconds, drawn * rate, told.answer() * rate, (cuts[9], cuts[-1]), lag)
+    return Load(100 * busy * rate, drawn * rate / KIB, told.answer() * whole, (cuts[9], cuts[-1]), lag)
