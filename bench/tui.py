@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import cycle
 from statistics import median
 
 from bench.figure import Figure
@@ -20,7 +19,7 @@ from bench.rig.caller import Caller, Worker
 from bench.rig.ingest import lines
 from bench.rig.place import Parts, Place, chosen
 from bench.rig.programs import HEAD, cpu_seconds, rss_mib
-from bench.rig.screen import KIB, Load, loaded, screen, shown, talker
+from bench.rig.screen import KIB, REPEAT_SECONDS, Load, Screen, loaded, screen, shown, talker
 from bench.rig.talker import LAST
 
 PERCENT = "% of a core"
@@ -84,10 +83,16 @@ def saving(place: Place, name: str) -> Iterator[Figure]:
 
 def _events(place: Place, where: str, rate: int, *options: str) -> Load:
     jobs, seconds = (200, 2) if place.quick else (10_000, 20)
-    steps = cycle((b"j", b"j", b"k", b"k"))
     with shown(place, jobs, *options) as (opened, told):
-        order = f"events {where} {rate} {seconds}"
-        return loaded(opened, told.order(order), seconds / 2, lambda: opened.select(next(steps)), LAST)
+        order = told.order(f"events {where} {rate} {seconds}")
+        return loaded(opened, order, seconds / 2, partial(_filtering, opened), LAST)
+
+
+def _filtering(opened: Screen) -> float:
+    """Until the line that a filter is typed into is there, which nothing but the key draws."""
+    took = opened.answered(b"/", b"state:failed")
+    opened.answered(b"\x1b", b"filter")
+    return took
 
 
 def printing(place: Place, name: str) -> Iterator[Figure]:
@@ -141,16 +146,24 @@ def holding(jobs: int, most: float, place: Place, name: str) -> Iterator[Figure]
 
 
 def stepping(place: Place, name: str) -> Iterator[Figure]:
-    """All that a step of the cursor draws: two rows, and the detail and the log of another job; medians."""
-    drawn, took = [], []
+    """Rows alone while the key is held down; at rest another job's detail and log come on top. Medians of three."""
+    steps, drawn, rested, took = 2 if place.quick else 20, [], [], []
     with shown(place, 200 if place.quick else 10_000) as (opened, _):
-        for _ in range(2 if place.quick else 20):
+        for key in (b"j", b"k", b"j"):
             opened.terminal.seen = b""
-            took.append(opened.select(b"j"))
-            drawn.append(len(opened.terminal.seen))
+            for _ in range(steps):
+                opened.terminal.type(key)
+                opened.read_on(REPEAT_SECONDS)
+            drawn.append(len(opened.terminal.seen) / steps)
             opened.quiet()
+            for _ in range(steps):
+                opened.terminal.seen = b""
+                took.append(opened.select(key))
+                opened.read_on(0.5)
+                rested.append(len(opened.terminal.seen))
     yield figure(name, median(drawn), "bytes", 1000)
-    yield Figure("cursor_step_ms", median(took), "ms")
+    yield Figure("cursor_rest_bytes", median(rested), "bytes, with another job's detail and log")
+    yield Figure("cursor_rest_ms", median(took), "ms until another job's detail is drawn")
 
 
 PARTS: Parts = {

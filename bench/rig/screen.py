@@ -22,6 +22,8 @@ JOB_ID = re.compile(rb"[0-9a-f]{16}")
 """Only the detail of the selected job shows one."""
 KEY_SECONDS = 0.13
 """Between two keys: no multiple of the dashboard's own pace."""
+REPEAT_SECONDS = 0.033
+"""Between two keys that a keyboard sends for one that is held down."""
 KIB = 1024
 
 
@@ -39,6 +41,10 @@ class Screen:
     def read(self, seconds: float) -> bytes:
         """What is drawn in that time."""
         self.terminal.seen = b""
+        return self.read_on(seconds)
+
+    def read_on(self, seconds: float) -> bytes:
+        """All that was drawn since the last `read`."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.terminal.read()

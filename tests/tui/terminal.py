@@ -49,7 +49,7 @@ class Terminal:
 
     def read(self) -> bool:
         """Take what was drawn; False once the program has ended and all is read."""
-        ready, _, _ = select.select([self.leader], [], [], 0.05)
+        ready, _, _ = select.select([self.leader], [], [], 0.02)
         if not ready:
             return self.process.poll() is None
         try:

@@ -39,8 +39,10 @@ class FleetTui(Hands, inherit_bindings=False):
     """Jobs, failures and workers of one fleet, live."""
 
     CSS = Board.LAYOUT
-    SETTLE_SECONDS = 0.15
-    """The cursor rests this long on a row before its log is asked for, so that scrolling past asks nothing."""
+    SETTLE_SECONDS = 0.06
+    """The cursor rests this long on a row before its log is asked for: a key that is held down asks nothing."""
+    PATIENCE_SECONDS = 0.3
+    """What was shown of the job before is shown so long for want of an answer about this one."""
     COMMANDS = {Commands}
     BINDINGS = [
         Binding("ctrl+c", "quit", "quit", show=False, priority=True),
@@ -162,15 +164,18 @@ class FleetTui(Hands, inherit_bindings=False):
 
     @on(Board.Selected)
     def _on_selected(self, event: Board.Selected) -> None:
+        before = self.inspector.job_id
         self._needs |= self.inspector.look_at(event.row)
         self.board.draw_detail()
-        if self._needs:
+        if self._needs and (self._asking is None or self.inspector.job_id != before):
             if self._asking is not None:
                 self._asking.stop()
             self._asking = self.set_timer(self.SETTLE_SECONDS, self._ask)
 
     def _ask(self) -> None:
         """Start what the selected job needs; each kind replaces its predecessor."""
+        self._asking = None
+        self.set_timer(self.PATIENCE_SECONDS, self.inspector.make_do)
         if self._coordinator is None:
             return
         needs, self._needs = self._needs, set()

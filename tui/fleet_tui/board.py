@@ -114,12 +114,11 @@ class Board(Screen[None], inherit_bindings=False):
     def show_changes(self, changes: Changes) -> None:
         """Draw what moved in the store, and nothing else."""
         if self.views.is_touched(changes):
-            self.relist()
+            self._list()
         else:
             self.rows.redraw(changes.jobs)
         if changes:
-            self._draw_header()
-            self._draw_tabs()
+            self._top.soon(self._draw_top)
             self._select()
 
     def show_link(self, link: facts.Link) -> None:
@@ -133,7 +132,12 @@ class Board(Screen[None], inherit_bindings=False):
         self._result.say(sentence, ok=ok)
 
     def relist(self) -> None:
-        """Work the list out anew: rows, order, columns."""
+        """Work the list out anew, and say how it is shown."""
+        self._list()
+        self._draw_tabs()
+
+    def _list(self) -> None:
+        """Rows, order, columns."""
         listing = self.views.listing(self._store, self._now)
         if self._store.cursor is None:
             listing = listings.unconnected(listing, self._access.url, self.link.why)
@@ -143,7 +147,6 @@ class Board(Screen[None], inherit_bindings=False):
         share = room if self.has_class("low") else room // 2
         lists.styles.height = max(5, min(share, listing.total + 2))
         self.rows.show(listing)
-        self._draw_tabs()
 
     def _now(self) -> datetime:
         return self._store.server_now(self.paused_at or self._clock())
@@ -153,6 +156,10 @@ class Board(Screen[None], inherit_bindings=False):
         self.rows.redraw()
         if self.views.view != "metrics":
             self.draw_detail()
+
+    def _draw_top(self) -> None:
+        self._draw_header()
+        self._draw_tabs()
 
     def _draw_header(self) -> None:
         now = self._clock()
@@ -171,6 +178,8 @@ class Board(Screen[None], inherit_bindings=False):
         if self.views.view == "metrics":
             self._draw_plot()
             return
+        if self._inspector.awaited and self._detail.is_of_a_job and self.selected is not None:
+            return  # in one piece as soon as it is known, rather than empty first and then again
         now, width = self._now(), self._detail.size.width - 4
         told = shown.NOTHING
         match self.subject:
@@ -179,6 +188,7 @@ class Board(Screen[None], inherit_bindings=False):
             case WorkerView() as worker:
                 told = shown.of_worker(worker, self._store, now)
         is_worker = isinstance(self.subject, WorkerView)
+        self._detail.is_of_a_job = self.selected is not None
         self.set_class(is_worker, "workers")
         self._detail.show(
             told, 20 if self.has_class("opened") or is_worker else max(2, self.size.height // 7)

@@ -47,6 +47,8 @@ class Inspector:
         """The earlier attempt whose log is read; None is the current one, else the last."""
         self._attempt: str | None = None
         self._drawn: tuple[object, ...] | None = None
+        self.awaited = False
+        """Another job was turned to, and nothing but its row is known yet."""
 
     def look_at(self, row: JobRow | None) -> set[Need]:
         """Turn to this row, or to its new state; returns what has to be asked for."""
@@ -55,6 +57,7 @@ class Inspector:
         if job_id != self.job_id:
             self.job_id = job_id
             self.forget()
+            self.awaited = job_id is not None
             needs = {"log"} if job_id else set()
         if row is None:
             return needs
@@ -87,6 +90,19 @@ class Inspector:
     def shows(self, row: JobRow) -> Shown:
         return self.choice or ("why" if row.job.status is JobStatus.PENDING else "log")
 
+    def make_do(self) -> None:
+        """No longer wait for what has not come."""
+        if self.awaited:
+            self.awaited = False
+            self._changed()
+
+    def _told(self) -> None:
+        is_known = self.detail is not None and (
+            len(self.log) or self.why or self.log_state not in ("", "live")
+        )
+        self.awaited = self.awaited and not is_known and not self.trouble
+        self._changed()
+
     async def load(self, coordinator: Coordinator) -> None:
         """The job's details and the explanation; without an answer the row alone is shown.
 
@@ -100,16 +116,16 @@ class Inspector:
             if self.job_id != job_id:
                 return
             self.detail = detail
-            self._changed()
+            self._told()
             why = await coordinator.explain(job_id)
         except FleetError as error:
             if self.job_id == job_id:
                 self.trouble = [str(error), *([error.next] if error.next else [])]
-                self._changed()
+                self._told()
             return
         if self.job_id == job_id:
             self.why = why
-            self._changed()
+            self._told()
 
     async def draw(self, coordinator: Coordinator) -> None:
         """The curves of the current attempt, else of the last one; none where it was never tried."""
@@ -140,7 +156,7 @@ class Inspector:
         except FleetError as error:
             if self.log is log:
                 self.log_state = "no log yet" if isinstance(error, NotFound) else str(error)
-                self._changed()
+                self._told()
 
     def _take(self, item: LogMessage | Waiting, log: LogText) -> None:
         match item:
@@ -150,6 +166,8 @@ class Inspector:
             case bytes() | LogHole():
                 self.log_state = "live"
                 self._grown(log.feed(item) if isinstance(item, bytes) else log.note(missing(item)))
+                if self.awaited:
+                    self._told()
                 return
             case LogStart():
                 self.log_state = "live"
@@ -159,4 +177,4 @@ class Inspector:
                 self.log_state = "complete"
             case Waiting():
                 self.log_state = f"interrupted, again in {item.seconds:.0f}s"
-        self._changed()
+        self._told()

@@ -35,6 +35,7 @@ class Detail(Vertical):
     def __init__(self) -> None:
         super().__init__()
         self.pager = Pager(id="text")
+        self.is_of_a_job = False
         self._title, self._facts, self._rule = Lines(id="title"), Lines(id="facts"), Lines(id="rule")
 
     def compose(self) -> ComposeResult:

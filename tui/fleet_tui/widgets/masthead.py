@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from textual import on
@@ -15,9 +16,11 @@ from fleet_tui.text import Line, joined, line_width, spread
 from fleet_tui.views import VIEWS, View, Views
 from fleet_tui.widgets.line import Lines
 
+COUNTED_SECONDS = 0.5
+
 
 class Masthead(Vertical):
-    """Draws what it is given; says which view was clicked."""
+    """Draws what it is given, what changes all the time twice a second; says which view was clicked."""
 
     DEFAULT_CSS = "Masthead { height: auto; }"
 
@@ -30,6 +33,22 @@ class Masthead(Vertical):
         super().__init__()
         self._whose, self._ends = name, [0]
         self._header, self._tabs = Lines(id="header"), Lines(id="tabs")
+        self._resting = False
+        self._counted: Callable[[], None] | None = None
+
+    def soon(self, draw: Callable[[], None]) -> None:
+        """Draw now, or with the next count."""
+        if self._resting:
+            self._counted = draw
+            return
+        draw()
+        self._resting = True
+        self.set_timer(COUNTED_SECONDS, self._rested)
+
+    def _rested(self) -> None:
+        self._resting, draw, self._counted = False, self._counted, None
+        if draw is not None:
+            self.soon(draw)
 
     def compose(self) -> ComposeResult:
         yield from (self._header, self._tabs)
