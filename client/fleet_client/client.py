@@ -70,9 +70,9 @@ class Filters(TypedDict, total=False):
     sort: str | None
 
 
-def connect(url: str | None = None, *, role: Role = "operator") -> FleetClient:
-    """A client for `url`, else `FLEET_URL`, else this machine's coordinator, with the token found by itself."""
-    target = find_target(url, role=role)
+def connect(url: str | None = None, *, role: Role = "operator", context: str | None = None) -> FleetClient:
+    """A client for what `settings.find_target` finds: `context` or `url`, environment, settings file, this machine."""
+    target = find_target(url, role=role, context=context)
     return FleetClient(target.url, target.token)
 
 

@@ -2,6 +2,7 @@
 
 FleetError                 one sentence, and `next`: what to do about it
 ├── BadAddress             the coordinator's address cannot or must not be used
+├── BadSettings            the settings file, or what it names, cannot be used
 ├── Unreachable            no answer, or the connection broke
 ├── BadAnswer              something answered that does not speak fleet's protocol
 ├── Unreadable             a file or folder that was to be sent cannot be, or changed meanwhile
@@ -30,6 +31,10 @@ class FleetError(Exception):
 
 class BadAddress(FleetError):
     """The coordinator's address cannot or must not be used."""
+
+
+class BadSettings(FleetError):
+    """The settings file, or what it names, cannot be used."""
 
 
 class Unreachable(FleetError):

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from fleet_client import contexts
 from fleet_client.errors import BadAddress
 from fleet_protocol.local import Role, find_token, is_loopback
 from fleet_protocol.version import DEFAULT_URL
@@ -17,6 +18,13 @@ class Target:
 
     url: str
     token: str | None = field(default=None, repr=False)
+    read_only: bool = False
+    """Only a viewer's token was found."""
+    context: str = ""
+    """The name under which the settings file has it."""
+    origin: str = "default"
+    """Who said the address."""
+    token_origin: str = ""
 
 
 def checked_url(url: str) -> str:
@@ -36,10 +44,42 @@ def checked_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def find_target(url: str | None = None, *, role: Role = "operator") -> Target:
-    """The coordinator at `url`, else at `FLEET_URL`, else on this machine, with the best token at hand.
+def find_target(url: str | None = None, *, role: Role = "operator", context: str | None = None) -> Target:
+    """The coordinator that is meant, with the best token at hand. BadAddress or BadSettings where there is none.
 
-    A token for less than `role` is better than none: the coordinator then says what it does not permit.
+    By `context` (with its own token whatever the environment has), else by `url`, `FLEET_URL`, `FLEET_CONTEXT`, the
+    settings file's `context`, else on this machine. A token for less than `role` is better than none: the coordinator
+    then says what it does not permit.
     """
-    address = checked_url(url or os.environ.get("FLEET_URL") or DEFAULT_URL)
-    return Target(address, find_token(address, role) or find_token(address, "viewer"))
+    kept = contexts.read()
+    name, address, origin = _meant(kept, url, context)
+    address = checked_url(address)
+    mine: dict[str, str] | None = (
+        {} if context else None
+    )  # of the environment, only where no context was asked for by name
+    given = None if context else os.environ.get("FLEET_TOKEN")
+    own = kept.contexts[name].read_token() if name and not given else None
+    if given or own:
+        return Target(
+            address, (given or own or "").strip(), False, name, origin, "FLEET_TOKEN" if given else "context"
+        )
+    for least in dict.fromkeys((role, "viewer")):
+        if token := find_token(address, least, mine):
+            return Target(address, token, least != role, name, origin, f"{least}'s token of this machine")
+    return Target(address, None, False, name, origin)
+
+
+def _meant(kept: contexts.Config, url: str | None, context: str | None) -> tuple[str, str, str]:
+    """The context's name, empty for none, the address, and who said so."""
+    told = os.environ.get("FLEET_URL")
+    if context:
+        return context, kept.named(context).url, "--context"
+    if url or told:
+        at = str(url or told)
+        name = next((one for one, entry in kept.contexts.items() if entry.url == at.rstrip("/")), "")
+        return name, at, "FLEET_URL" if at == told else "--url"
+    if name := os.environ.get("FLEET_CONTEXT") or "":
+        return name, kept.named(name).url, "FLEET_CONTEXT"
+    if kept.context:
+        return kept.context, kept.named(kept.context).url, str(contexts.config_file())
+    return "", DEFAULT_URL, "default"

@@ -20,3 +20,5 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("FLEET_URL", raising=False)
     monkeypatch.setenv("FLEET_TOKEN", TOKEN)
     monkeypatch.setenv("FLEET_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("FLEET_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("FLEET_CONTEXT", "")

@@ -11,6 +11,7 @@ import typer
 from fleet_client.cli import (
     artifacts,
     comparing,
+    contexts,
     curves,
     demo,
     exporting,
@@ -52,6 +53,8 @@ app.command()(manifest.plan)
 app.command()(manifest.reload)
 app.command()(manifest.check)
 app.command()(pruning.prune)
+app.add_typer(contexts.app, name="context")
+app.add_typer(contexts.config, name="config")
 app.command()(demo.demo)
 
 
@@ -63,14 +66,25 @@ def say_version(wanted: bool) -> None:
 
 @app.callback()
 def fleet(
+    given: typer.Context,
     url: Url = None,
+    context: Annotated[
+        str | None, typer.Option("--context", help="A fleet by its name: fleet context list.")
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=say_version, is_eager=True, help="Print the version and end."),
     ] = False,
 ) -> None:
     """Train every job of one manifest once, across the machines you already own."""
-    if url:
+    if context:
+        if (source := given.get_parameter_source("url")) is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter("give either --url or --context")
+        # A context is meant as a whole: another fleet's address or token would not go with it.
+        os.environ["FLEET_CONTEXT"] = context
+        for name in ("FLEET_URL", "FLEET_TOKEN"):
+            os.environ.pop(name, None)
+    elif url:
         os.environ["FLEET_URL"] = url  # before the command it means what it means behind it
 
 

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from fleet_client.errors import BadAddress, FleetError, NotAuthenticated, NotPermitted, Refused, Unreachable
+from fleet_client.errors import (
+    BadAddress,
+    BadSettings,
+    FleetError,
+    NotAuthenticated,
+    NotPermitted,
+    Refused,
+    Unreachable,
+)
 from fleet_client.text import printable
 
 if TYPE_CHECKING:
@@ -89,7 +97,7 @@ def hush() -> None:
 
 
 def exit_code(error: FleetError) -> int:
-    if isinstance(error, BadAddress):
+    if isinstance(error, BadAddress | BadSettings):
         return USAGE
     return UNREACHABLE if isinstance(error, Unreachable) else FAILED
 
