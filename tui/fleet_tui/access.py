@@ -7,36 +7,44 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from fleet_client.settings import checked_url
-from fleet_protocol.local import find_token
+from fleet_client.errors import FleetError
+from fleet_client.settings import find_target
 
 if TYPE_CHECKING:
     from fleet_client.client import FleetClient
 
 
 class Access:
-    """One coordinator and the token to show it. BadAddress where `url` is none."""
+    """What `url`, or the context of that name, or else the settings mean; FleetError where that is nothing."""
 
-    def __init__(self, url: str) -> None:
-        self.url = checked_url(url)
-        self._token: str | None = None
-        self.read_only = False
-        """Only a viewer's token was found."""
-        self.renew()
+    def __init__(self, url: str | None = None, *, context: str | None = None) -> None:
+        self._asked = url, context
+        self._target = find_target(url, context=context)
+        self.url = self._target.url
+
+    @property
+    def context(self) -> str:
+        """The name that the settings have for it; empty for none."""
+        return self._target.context
+
+    @property
+    def read_only(self) -> bool:
+        return self._target.read_only
 
     def renew(self) -> bool:
         """Look for a token again; True when another one is there now (a coordinator started since, or anew)."""
-        before = self._token
-        operator = find_token(self.url, "operator")
-        self._token = operator or find_token(self.url, "viewer")
-        self.read_only = self._token is not None and operator is None
-        return self._token != before
+        before, (url, context) = self._target, self._asked
+        try:
+            self._target = find_target(url, context=context)
+        except FleetError:  # the settings were made unreadable meanwhile
+            return False
+        return self._target.token != before.token
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[FleetClient]:
         # The HTTP and websocket libraries take as long to import as the first screen to draw: after it, aside.
         client = await asyncio.to_thread(_load_client)
-        async with client(self.url, self._token) as fleet:
+        async with client(self.url, self._target.token) as fleet:
             yield fleet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,8 @@ from fleet_tui.views import VIEWS
 from fleet_tui.widgets.dialogs import Confirm
 from fleet_tui.widgets.pager import Pager
 
+NO_CONTEXTS: Mapping[str, Callable[[], Access]] = {}
+
 
 class FleetTui(Hands, inherit_bindings=False):
     """Jobs, failures and workers of one fleet, live."""
@@ -57,22 +59,50 @@ class FleetTui(Hands, inherit_bindings=False):
         clock: Clock = lambda: datetime.now(UTC),
         settings: Settings = UNTOUCHED,
         pace: Pace | None = None,
+        contexts: Mapping[str, Callable[[], Access]] = NO_CONTEXTS,
+        context: str = "",
     ) -> None:
+        """`contexts` are the ways to the fleets that have a name, and `context` is the one that `access` leads to."""
         # With NO_COLOR Textual turns colours into greys; only in its ANSI mode it sends none at all.
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
-        self.access, self.clock = access, clock
+        self.clock, self.contexts = clock, contexts
         self._settings, self._pace = settings, pace or Pace()
         self._ascii = Ascii(settings.ascii)
-        self.store = Store()
-        self.inspector = Inspector(self._inspected, self._text_grew)
-        self.board = Board(self.store, self.inspector, access, clock)
         self.refusal: str | None = None
         """Why the program had to end, for whoever started it."""
+        self._asking: Timer | None = None
+        self._begin(access, context)
+
+    def _begin(self, access: Access, context: str) -> None:
+        """Nothing is known yet of the fleet that `access` leads to."""
+        self.access, self.context = access, context
+        self.store = Store()
+        self.inspector = Inspector(self._inspected, self._text_grew)
+        whose = context if len(self.contexts) > 1 and context else "fleet"
+        self.board = Board(self.store, self.inspector, access, self.clock, whose)
         self._coordinator: Coordinator | None = None
         self._flush_due = self._text_due = False
         self._dropped = 0
         self._needs: set[Need] = set()
-        self._asking: Timer | None = None
+
+    async def action_context(self, name: str) -> None:
+        """Another fleet: another link, and nothing left of the one before; looked at in the same way."""
+        try:
+            access = self.contexts[name]()
+        except FleetError as error:
+            self.board.say(f"{error} {error.next or ''}".strip(), ok=False)
+            return
+        self._settings = self.settings
+        self.workers.cancel_node(self)
+        if self._asking is not None:
+            self._asking.stop()
+            self._asking = None
+        if not self.screen._result_callbacks:  # Textual takes one away, which its first screen does not have
+            self.screen._push_result_callback(self, None)
+        self._begin(access, name)
+        await self.switch_screen(self.board)
+        self._restore()
+        self.run_worker(self._feed(), group="feed")
 
     def on_load(self) -> None:
         for theme in (DARK, LIGHT):
@@ -249,8 +279,9 @@ class FleetTui(Hands, inherit_bindings=False):
             self.run_worker(self._carry_out(self._coordinator, order), group="orders")
 
     async def _carry_out(self, coordinator: Coordinator, order: Order) -> None:
+        store = self.store
         outcome = await carry_out(coordinator, order)
         for row in outcome.rows:
-            self.store.put(row)
+            store.put(row)
         self.board.say(outcome.sentence, ok=outcome.ok)
         self._flush_soon()

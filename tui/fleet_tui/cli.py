@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet_protocol.version import DEFAULT_URL, program_version
+from fleet_protocol.version import program_version
 
 if TYPE_CHECKING:
     from fleet_tui import transport
@@ -34,9 +35,11 @@ def parser() -> argparse.ArgumentParser:
         epilog="The token is found by itself on the coordinator's machine; elsewhere set FLEET_TOKEN. "
         "Theme, --ascii, view and order are remembered.",
     )
-    made.add_argument(
-        "--url", default=os.environ.get("FLEET_URL") or DEFAULT_URL, help="the coordinator (%(default)s)"
+    where = made.add_mutually_exclusive_group()
+    where.add_argument(
+        "--url", help="the coordinator; else FLEET_URL, else the context in use, else this machine"
     )
+    where.add_argument("--context", metavar="NAME", help="a fleet by its name: fleet context list")
     made.add_argument("--theme", metavar="NAME", help="dark, light, or one of Textual's")
     made.add_argument(
         "--ascii", action=argparse.BooleanOptionalAction, help="no character beyond ASCII is drawn"
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     from textual.theme import BUILTIN_THEMES
 
-    from fleet_client.errors import BadAddress
+    from fleet_client.errors import FleetError
     from fleet_tui.replay import BrokenRecording
 
     themes = ["dark", "light", *sorted(BUILTIN_THEMES)]
@@ -61,20 +64,20 @@ def run(options: argparse.Namespace) -> int:
     try:
         with ExitStack() as files:
             return show(opened(options, files), options)
-    except BadAddress as error:
+    except FleetError as error:
         return refuse(f"{error} Next: {error.next}" if error.next else str(error), 2)
     except BrokenRecording as error:
         return refuse(str(error), 2)
 
 
 def opened(options: argparse.Namespace, files: ExitStack) -> transport.Access:
-    """What the dashboard shall look at. BadAddress or BrokenRecording where there is nothing."""
+    """What the dashboard shall look at. FleetError or BrokenRecording where there is nothing."""
     from fleet_tui.access import Access
     from fleet_tui.replay import BrokenRecording, Recording, Replay
 
     if options.replay:
         return Replay(Path(options.replay))
-    access = Access(options.url)
+    access = Access(options.url, context=options.context)
     if not options.record:
         return access
     try:
@@ -84,13 +87,23 @@ def opened(options: argparse.Namespace, files: ExitStack) -> transport.Access:
 
 
 def show(access: transport.Access, options: argparse.Namespace) -> int:
+    from fleet_client.contexts import read
     from fleet_tui import settings as kept
+    from fleet_tui.access import Access
     from fleet_tui.app import FleetTui
     from fleet_tui.pace import pace
 
     file = kept.settings_file()
     before, trouble = kept.read(file)
-    app = FleetTui(access, settings=chosen(before, options), pace=pace(slow=options.slow))
+    app = FleetTui(
+        access,
+        settings=chosen(before, options),
+        pace=pace(slow=options.slow),
+        contexts={name: partial(Access, context=name) for name in read().contexts}
+        if isinstance(access, Access)  # a recording is of one fleet
+        else {},
+        context=access.context if isinstance(access, Access) else "",
+    )
     app.run()
     if app.settings != before:
         try:

@@ -24,6 +24,9 @@ class Commands(Provider):
             if active.enabled and what not in names and key != app.COMMAND_PALETTE_BINDING:
                 names.add(what)
                 yield what, partial(app.simulate_key, key), sign(key)
+        for name in app.contexts:
+            if name != app.context:
+                yield f"context: {name}", partial(app.action_context, name), "another fleet"
         for theme in app.available_themes:
             yield f"theme {theme}", partial(setattr, app, "theme", theme), ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -38,6 +39,8 @@ class Hands(App[None], inherit_bindings=False):
     board: Board
     store: Store
     inspector: Inspector
+    contexts: Mapping[str, Callable[[], Access]]
+    context: str
     _coordinator: Coordinator | None
 
     def _copies(self) -> list[Copy]:
@@ -79,6 +82,10 @@ class Hands(App[None], inherit_bindings=False):
             self.board.say(command, ok=False)
         else:
             self.run_worker(self._show(command, log), group="outside", exclusive=True)
+
+    async def action_context(self, name: str) -> None:
+        """Turn to another fleet."""
+        raise NotImplementedError
 
     def action_plan(self) -> None:
         self.run_worker(self._plan(), group="plan", exclusive=True)

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from platformdirs import user_config_path
+from fleet_client.contexts import config_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,7 @@ UNTOUCHED = Settings()
 
 
 def settings_file() -> Path:
-    """`FLEET_CONFIG_DIR` moves the folder."""
-    folder = os.environ.get("FLEET_CONFIG_DIR")
-    return (Path(folder) if folder else user_config_path("fleet")) / "dashboard.json"
+    return config_folder() / "dashboard.json"
 
 
 def read(path: Path) -> tuple[Settings, str]:
