@@ -270,6 +270,7 @@ class Agent:
             raise AgentError(
                 f"The coordinator at {self._uplink.server} refuses this agent: {refusal}{further}"
             ) from None
+        self._state.note_heard(self._uplink.server, answer.server_time)
         self._pace.seconds = answer.heartbeat_seconds
         log.info(f"registered as {self._settings.name}", action="registered", server=self._uplink.server)
         for verdict in answer.attempts:

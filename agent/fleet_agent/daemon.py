@@ -15,13 +15,13 @@ from pathlib import Path
 import structlog
 
 from fleet_agent.agent import Agent
+from fleet_agent.credential import Enrolment, bearer, forget
 from fleet_agent.errors import AgentError, CopiedFolder
 from fleet_agent.hardware import detect
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Uplink
 from fleet_protocol.capability import Capability
-from fleet_protocol.local import find_token
 
 log = structlog.get_logger()
 
@@ -36,9 +36,7 @@ async def run_agent(settings: Settings, timing: Timing) -> bool:
             "This version of fleet-agent cannot run jobs on Windows yet; run it on Linux or macOS."
         )
     state = StateFolder(settings.state)
-    uplink = Uplink(
-        settings.server, lambda: find_token(settings.server, "agent"), retry_ceiling=timing.retry_ceiling
-    )
+    uplink = Uplink(settings.server, bearer(settings), retry_ceiling=timing.retry_ceiling)
     try:
         findings = await detect(settings)
         for complaint in findings.complaints:
@@ -47,6 +45,11 @@ async def run_agent(settings: Settings, timing: Timing) -> bool:
             is_succeeded = await _live(settings, timing, state, uplink, findings.capability)
         except CopiedFolder as error:
             state.become_another()
+            if Enrolment.read(settings.state) is not None:
+                forget(settings.state)
+                raise AgentError(
+                    f"{error}, its credential too: enrol this machine by a token of its own."
+                ) from None
             log.warning(f"{error}: this agent becomes another worker", action="identity_changed")
             is_succeeded = await _live(settings, timing, state, uplink, findings.capability)
         if is_succeeded:

@@ -6,15 +6,17 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet_agent import locks
+from fleet_agent.credential import Enrolment, bearer
 from fleet_agent.errors import AgentError, CoordinatorAway
 from fleet_agent.hardware import GIB, detect
+from fleet_agent.install import installed, is_running
 from fleet_agent.settings import Settings
 from fleet_agent.uplink import Refused, Unreachable, Uplink
 from fleet_protocol.capability import Capability
-from fleet_protocol.local import find_token
 
 ROOM_GIB = 1.0
 
@@ -29,16 +31,17 @@ class Diagnosis:
 
 async def diagnose(settings: Settings) -> Diagnosis:
     findings = await detect(settings)
-    faults = (*findings.faults, *_faults(settings.state))
+    faults = (*findings.faults, *state_faults(settings.state))
     error = await _coordinator(settings)
     if error is None and faults:
         error = AgentError("Not all is well: see the lines that begin with `!`.")
-    facts = (f"{label:<9} {value}" for label, value in _facts(settings, findings.capability))
+    known = (*_facts(settings, findings.capability), *_membership(settings))
+    facts = (f"{label:<9} {value}" for label, value in known)
     notes = (f"- {note}" for note in (*findings.notes, *_notes(settings.state)))
     return Diagnosis((*facts, "", *(f"! {fault}" for fault in faults), *notes), error)
 
 
-def _faults(state: Path) -> Iterator[str]:
+def state_faults(state: Path) -> Iterator[str]:
     """What is wrong with the state folder; it is not made here."""
     there = next(folder for folder in (state.absolute(), *state.absolute().parents) if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -56,7 +59,7 @@ def _notes(state: Path) -> Iterator[str]:
 
 
 async def _coordinator(settings: Settings) -> AgentError | None:
-    uplink = Uplink(settings.server, lambda: find_token(settings.server, "agent"))
+    uplink = Uplink(settings.server, bearer(settings))
     try:
         await uplink.check()
     except Unreachable as error:
@@ -71,6 +74,30 @@ async def _coordinator(settings: Settings) -> AgentError | None:
     finally:
         await uplink.close()
     return None
+
+
+def _membership(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The credential, the service, and whether a job could take the credential."""
+    own = Enrolment.read(settings.state)
+    if own is None:
+        yield "enrolled", "no: an agent of the coordinator's own account, or by FLEET_TOKEN"
+    else:
+        pinned = (
+            f"certificate pinned ({own.pin[:12]}…)"
+            if own.pin
+            else "certificate trusted as this system trusts"
+        )
+        age = own.days_old(datetime.now(UTC))
+        yield "enrolled", f"{own.name} at {own.server}, {pinned}"
+        yield "secret", f"{own.credential_id}, {age} days old, in {settings.state / 'credential'}"
+        yield (
+            "jobs",
+            "run as this agent's account: a malicious program of a job could read the agent's secret",
+        )
+    services = [
+        f"{kind} service, {'running' if is_running(plan) else 'not running'}" for kind, plan in installed()
+    ]
+    yield "service", "; ".join(services) or "none"
 
 
 def _facts(settings: Settings, capability: Capability) -> Iterator[tuple[str, str]]:

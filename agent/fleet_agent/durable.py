@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, text: str) -> None:
-    """Replace `path` as a whole."""
+def write_durably(path: Path, text: str, mode: int = 0o666) -> None:
+    """Replace `path` as a whole; nobody can read what `mode` denies them, not even while it is written."""
     draft = path.with_name(path.name + ".tmp")
     try:
+        draft.touch(mode)
         draft.write_text(text, encoding="utf-8")
         sync(draft)
     except OSError:  # half a draft would hold the last bytes of a full disk

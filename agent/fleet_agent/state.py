@@ -1,6 +1,7 @@
 """What an agent must still know after it was killed: who it is, what it asked for, what runs, what it owes.
 
-STATE/  lock, worker (its UUID, and where that was made), claim (an id sent but not answered yet)
+STATE/  lock, worker (its UUID, and where that was made), claim (an id sent but not answered yet),
+        credential (see credential.py), heard (when a coordinator last took a hello of ours, and which)
   attempts/UUID/  attempt.json, job.json (what the trainer reads), log, lock, pid, exit, work/, output/,
                   checkpoint/, tmp/, events.jsonl, times.json, deadline and unheard.json (for the supervisor
                   of an exclusive one), stop.json, result.json (owed), reported (it was taken)
@@ -17,6 +18,7 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -242,6 +244,11 @@ class StateFolder:
         if self.moved:
             self._settle(self.worker)
             self.moved = False
+
+    def note_heard(self, server: str, now: datetime) -> None:
+        """A coordinator knows us, by the token that it was shown. What installs a service waits for this."""
+        with contextlib.suppress(OSError):  # a full disk must not keep an agent from its trainers
+            write_whole(self.root / "heard", f"{server}\n{now.isoformat()}\n")
 
     def become_another(self) -> None:
         """This is a copy of a folder in use: what is in it is somebody else's, and so is the identity."""

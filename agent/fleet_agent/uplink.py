@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -14,13 +18,18 @@ import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
+from fleet_agent.credential import EnrolAnswer, Enrolment
+from fleet_agent.errors import AgentError
 from fleet_agent.state import Outcome
 from fleet_agent.waiting import is_set_within
 from fleet_protocol.errors import Code, Problem
+from fleet_protocol.health import Health
 from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.local import is_loopback
 from fleet_protocol.logs import HOLE_HEADER, AppendAnswer, Hole
 from fleet_protocol.metrics import MetricsAnswer, MetricsRequest
+from fleet_protocol.version import PROTOCOL
+from fleet_protocol.wire import rfc3339
 from fleet_protocol.workers import (
     CheckpointRequest,
     ClaimAnswer,
@@ -132,6 +141,26 @@ class Uplink:
         except Refused as refusal:
             if refusal.problem.status != httpx.codes.NOT_FOUND:
                 raise
+
+    async def time_there(self) -> datetime:
+        """The coordinator's clock, to the second."""
+        response = await self.send("GET", "/v1/health")
+        parse(response, Health)
+        try:
+            return parsedate_to_datetime(response.headers["Date"]).replace(tzinfo=UTC)
+        except (KeyError, ValueError):
+            raise Unreachable(f"{response.url} answers without a date") from None
+
+    async def enrol(self, own: Enrolment) -> EnrolAnswer:
+        body = {
+            "worker": own.worker,
+            "name": own.name,
+            "credential": own.credential_id,
+            "secret_sha256": own.secret_sha256,
+            "protocol": PROTOCOL,
+            "client_time": rfc3339(datetime.now(UTC)),
+        }
+        return parse(await self.send("POST", "/v1/enrol", content=json.dumps(body)), EnrolAnswer)
 
     async def hello(self, body: HelloRequest) -> HelloAnswer:
         return await self._post("/v1/worker/hello", body, HelloAnswer)
@@ -285,6 +314,13 @@ class Uplink:
             self.is_away = False
             self.wake()
             log.info("the coordinator is back", action="coordinator_back")
+
+
+def connect(server: str, pin: str | None, state: Path, find_token: Callable[[], str | None]) -> Uplink:
+    """An uplink that trusts the certificate of `pin`, kept in `state`, alone. AgentError where another is shown."""
+    if pin is not None:
+        raise AgentError("this version cannot pin certificates yet")
+    return Uplink(server, find_token)
 
 
 def parse(response: httpx.Response, model: type[AnswerModel]) -> AnswerModel:

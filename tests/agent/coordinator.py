@@ -11,7 +11,8 @@ import hashlib
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import uvicorn
 from pydantic import BaseModel
@@ -89,6 +90,12 @@ def job_spec(model: str = "mlp", **more: object) -> JobSpec:
     return JobSpec.model_validate(fields | more)
 
 
+def hashed(token: str) -> str | None:
+    """SHA-256 of the secret in an agent's credential."""
+    parts = token.split("_")
+    return hashlib.sha256(parts[2].encode()).hexdigest() if len(parts) == 4 else None
+
+
 def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: no Nagle delays
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,10 +115,13 @@ class Coordinator:
 
     full_for = 0
     """How many pieces of logs find no room."""
+    secrets_seen = 0
+    """Requests with a token, of those that an enrolment makes."""
+    clock_skew = timedelta()
     is_deaf = False
     """Nothing is read from the websockets, which stay open."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 - a line for each thing that a test may look at
         self.calls: list[tuple[str, BaseModel]] = []
         self.logs: dict[AttemptId, bytearray] = defaultdict(bytearray)
         self.holes: dict[AttemptId, list[tuple[int, int]]] = defaultdict(list)
@@ -137,6 +147,10 @@ class Coordinator:
         """How many answers of a kind get lost after the call took effect."""
         self.hello_verdicts: tuple[AttemptVerdict, ...] = ()
         self.heartbeat_seconds = 0.05
+        self.joins: dict[str, tuple[str, str, str]] = {}
+        """Who enrolled by which token."""
+        self.enrolled: dict[str, str] = {}
+        """Hashes of secrets by credential."""
         self.cut_after_frames: int | None = None
         """Cut the websocket after so many frames of log, before they are acknowledged."""
         self.has_websocket = True
@@ -159,7 +173,12 @@ class Coordinator:
         if self._listener.fileno() < 0:
             self._listener = _listen(int(self.url.rpartition(":")[2]))
         config = uvicorn.Config(
-            self._app(), log_config=None, lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1
+            self._app(),
+            date_header=False,
+            log_config=None,
+            lifespan="off",
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
@@ -211,6 +230,8 @@ class Coordinator:
     def _app(self) -> Starlette:
         return Starlette(
             routes=[
+                Route("/v1/health", self._health, methods=["GET"]),
+                Route("/v1/enrol", self._enrol, methods=["POST"]),
                 Route("/v1/worker/hello", self._hello, methods=["POST"]),
                 Route("/v1/job/claim", self._claim, methods=["POST"]),
                 Route("/v1/job/{job}/heartbeat", self._heartbeat, methods=["POST"]),
@@ -235,7 +256,8 @@ class Coordinator:
             self._changed.notify_all()
 
     def _problem(self, kind: str, request: Request) -> Response | None:
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
+        _, _, token = request.headers.get("authorization", "").partition(" ")
+        if token != TOKEN and hashed(token) not in self.enrolled.values():
             problem = Problem(title="no", status=401, detail="who are you?", code=Code.NOT_AUTHENTICATED)
         elif self.problems[kind]:
             problem = self.problems[kind].pop(0)
@@ -248,6 +270,29 @@ class Coordinator:
             self.lost_answers[kind] -= 1
             return Response(status_code=503)
         return JSONResponse(body.model_dump(mode="json"))
+
+    async def _health(self, request: Request) -> Response:
+        self.secrets_seen += "authorization" in request.headers
+        there = format_datetime(datetime.now(UTC) + self.clock_skew, usegmt=True)
+        return JSONResponse({"status": "ok"}, headers={"Date": there})
+
+    async def _enrol(self, request: Request) -> Response:
+        """By the rules of a token for one worker: the same request again has the same answer."""
+        body = await request.json()
+        _, _, token = request.headers.get("authorization", "").partition(" ")
+        self.secrets_seen += 1
+        mine = (body["worker"], body["credential"], body["secret_sha256"])
+        if refusal := next(iter(self.problems["enrol"]), None):
+            return Response(refusal.model_dump_json(), refusal.status, media_type="application/problem+json")
+        if self.joins.setdefault(token, mine) != mine:
+            used = Problem(title="no", status=403, detail="it was used", code="join_token_used_up")
+            return Response(used.model_dump_json(), 403, media_type="application/problem+json")
+        self.enrolled[body["credential"]] = body["secret_sha256"]
+        if self.lost_answers["enrol"]:
+            self.lost_answers["enrol"] -= 1
+            return Response(status_code=200, content=b"lost")
+        told = {key: body[key] for key in ("worker", "name", "credential")}
+        return JSONResponse(told | {"fleet": "lab", "server_time": datetime.now(UTC).isoformat()})
 
     async def _hello(self, request: Request) -> Response:
         body = HelloRequest.model_validate_json(await request.body())

@@ -77,7 +77,7 @@ def _imported(source: Source) -> set[str]:
 
 # Modules that read what the program itself wrote: its settings and state files, the answer of its own probe.
 # And what another program's interface says.
-OWN_WORDS = {"settings", "state", "hardware", "export_mlflow"}
+OWN_WORDS = {"settings", "state", "hardware", "credential", "export_mlflow"}
 
 
 def test_the_wire_is_typed_once():
