@@ -45,7 +45,10 @@ class Inspector:
         self._seen: tuple[object, ...] = ()
         self.chosen: AttemptView | None = None
         """The earlier attempt whose log is read; None is the current one, else the last."""
+        self._current: str | None = None
+        """The job's attempt by its row."""
         self._attempt: str | None = None
+        """The attempt whose log is read: the coordinator may know of a newer one than the row."""
         self._drawn: tuple[object, ...] | None = None
         self.awaited = False
         """Another job was turned to, and nothing but its row is known yet."""
@@ -65,8 +68,9 @@ class Inspector:
         if seen != self._seen:
             self._seen = seen
             needs.add("detail")
-        if row.job.attempt is not None and row.job.attempt != self._attempt:
-            self._attempt, self.log, self.log_state, self.chosen = row.job.attempt, LogText(), "", None
+        if row.job.attempt is not None and row.job.attempt != self._current:
+            self._current = self._attempt = row.job.attempt
+            self.log, self.log_state, self.chosen = LogText(), "", None
             needs.add("log")
         if self.shows(row) == "curves" and self._drawn != (told := (row.job.version, row.points)):
             self._drawn = told
