@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def unpack(file: Path, folder: Path) -> None:
         with file.open("rb") as packed, ZstdFile(packed) as plain:
             unpack_archive(plain, folder)
     except (OSError, NotArchived, ZstdError, EOFError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
         raise Unreadable(f"{file} cannot be unpacked: {error}.") from error
 
 

@@ -8,8 +8,10 @@ datasets and sources, so it depends on no compression library.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
+import shutil
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +21,11 @@ from typing import Protocol
 from fleet_protocol.ids import Sha256
 
 BLOCK_BYTES = 1 << 20
+MOST_FILES = 1_000_000
+LEAST_ROOM_BYTES = 4096
+"""What an empty file takes: a block, or its share of one and its name."""
+ROOM_SHARE = 0.9
+"""Of the disk's free room, for what one archive unpacks to: its own size, packed, may be a thousandth of that."""
 _WINDOWS_SPECIAL = '\\:*?"<>|'
 
 
@@ -158,12 +165,17 @@ def _header(name: str, size: int) -> bytes:
 def unpack_archive(origin: Origin, folder: Path) -> None:
     """Write the files of an archive into `folder`, which must be new. OSError; NotArchived, with some written.
 
+    OSError too where the disk would become full, found before that is written which would fill it.
+
     Only what `write_archive` writes is taken, to the last byte, so that nothing of the archive's choosing is left: no
     links, modes or owners, no name that leads out of `folder` or comes twice.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name, _, blocks in read_archive(origin):
-        path = folder / name
+    room = ROOM_SHARE * shutil.disk_usage(folder).free
+    for name, size, blocks in read_archive(origin):
+        path, room = folder / name, room - max(size, LEAST_ROOM_BYTES)
+        if room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
@@ -178,8 +190,10 @@ def read_archive(origin: Origin) -> Iterator[tuple[str, int, Iterator[bytes]]]:
 
     Only what `write_archive` writes is taken, as by `unpack_archive`; that this is so is known at the end.
     """
-    previous = ""
+    previous, files = "", 0
     while any(header := _exactly(origin, tarfile.BLOCKSIZE)):
+        if (files := files + 1) > MOST_FILES:
+            raise NotArchived(f"it holds more than {MOST_FILES:,} files")
         name, size = _plain_entry(header)
         if name <= previous:
             raise NotArchived(f"{name!r} is not in its place")

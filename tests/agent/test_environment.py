@@ -39,6 +39,20 @@ def test_nothing_of_ours_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept["PATH"]
 
 
+def test_no_secret_of_the_agent_reaches_a_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (
+        "FLEET_TOKEN",
+        "FLEET_JOIN_TOKEN",
+        "FLEET_AGENT_STATE",
+        "CREDENTIALS_DIRECTORY",
+        "SSL_CERT_FILE",
+    ):
+        monkeypatch.setenv(name, "fa1_secret")
+    told = trainer_environment(folder(tmp_path), Settings(state=tmp_path / "s"), None)
+    assert not [name for name, value in told.items() if "fa1_" in value]
+    assert not {"FLEET_TOKEN", "FLEET_JOIN_TOKEN", "FLEET_URL", "FLEET_AGENT_STATE"} & told.keys()
+
+
 def test_an_account_without_path_and_language_gets_both() -> None:
     assert account_environment({}).keys() == {"PATH", "LANG"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,34 @@ def test_an_archive_that_is_not_ours_is_refused(tmp_path: Path, entries: tuple[t
         unpack_archive(io.BytesIO(of(*entries)), inside)
     assert [path.name for path in tmp_path.iterdir()] == ["inside"]
     assert not [path for path in inside.rglob("*") if path.is_symlink()]
+
+
+def test_an_archive_that_would_fill_the_disk_is_stopped_before_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written in its header is believed only as a reason to refuse: 400 MB of zeros pack to nothing."""
+    whole = of(entry("a", size=4), entry("b", size=40_000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=40_000))
+    with pytest.raises(OSError, match="No space left"):
+        unpack_archive(io.BytesIO(whole), tmp_path / "here")
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["a"]
+
+
+def test_an_archive_of_too_many_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_protocol.archive.MOST_FILES", 2)
+    with pytest.raises(NotArchived, match="more than 2 files"):
+        unpack_archive(io.BytesIO(of(entry("a"), entry("b"), entry("c"))), tmp_path / "here")
+
+
+def test_a_chain_of_links_longer_than_any_path_writes_nothing(tmp_path: Path) -> None:
+    """It led out of the folder past tarfile's own `data` filter."""
+    deep = "d" * 90
+    chain = [entry(f"{deep}/{step}", type=tarfile.SYMTYPE, linkname=deep) for step in "abc"]
+    out = entry("z", type=tarfile.SYMTYPE, linkname="a/b/c" + "/.." * 30)
+    with pytest.raises(NotArchived):
+        unpack_archive(io.BytesIO(of(*chain, out, entry("z/out", size=3))), tmp_path / "here")
+    assert not [*(tmp_path / "here").iterdir()]
 
 
 def test_a_link_that_was_there_is_not_followed(tmp_path: Path) -> None:
