@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import cycle
 from statistics import median
 
 from bench.figure import Figure
@@ -19,7 +20,7 @@ from bench.rig.caller import Caller, Worker
 from bench.rig.ingest import lines
 from bench.rig.place import Parts, Place, chosen
 from bench.rig.programs import HEAD, cpu_seconds, rss_mib
-from bench.rig.screen import KIB, REPEAT_SECONDS, Load, Screen, loaded, screen, shown, talker
+from bench.rig.screen import KIB, REPEAT_SECONDS, Load, loaded, screen, shown, talker
 from bench.rig.talker import LAST
 
 PERCENT = "% of a core"
@@ -83,16 +84,10 @@ def saving(place: Place, name: str) -> Iterator[Figure]:
 
 def _events(place: Place, where: str, rate: int, *options: str) -> Load:
     jobs, seconds = (200, 2) if place.quick else (10_000, 20)
+    steps = cycle((b"j", b"j", b"k", b"k"))
     with shown(place, jobs, *options) as (opened, told):
         order = told.order(f"events {where} {rate} {seconds}")
-        return loaded(opened, order, seconds / 2, partial(_filtering, opened), LAST)
-
-
-def _filtering(opened: Screen) -> float:
-    """Until the line that a filter is typed into is there, which nothing but the key draws."""
-    took = opened.answered(b"/", b"state:failed")
-    opened.answered(b"\x1b", b"filter")
-    return took
+        return loaded(opened, order, seconds / 2, lambda: opened.step(next(steps)), LAST)
 
 
 def printing(place: Place, name: str) -> Iterator[Figure]:
@@ -146,8 +141,8 @@ def holding(jobs: int, most: float, place: Place, name: str) -> Iterator[Figure]
 
 
 def stepping(place: Place, name: str) -> Iterator[Figure]:
-    """Rows alone while the key is held down; at rest another job's detail and log come on top. Medians of three."""
-    steps, drawn, rested, took = 2 if place.quick else 20, [], [], []
+    """While the key is held down, without scrolling, and at rest, when another job's detail and log come on top."""
+    steps, drawn, rested, took = 2 if place.quick else 8, [], [], []
     with shown(place, 200 if place.quick else 10_000) as (opened, _):
         for key in (b"j", b"k", b"j"):
             opened.terminal.seen = b""

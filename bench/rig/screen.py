@@ -20,6 +20,8 @@ from bench.rig.programs import cpu_seconds
 
 JOB_ID = re.compile(rb"[0-9a-f]{16}")
 """Only the detail of the selected job shows one."""
+CURSOR = re.compile(rb"\x1b\[(\d+);1H\x1b\[[\d;]*m" + "▌".encode())
+"""The line of the list that the cursor is drawn on."""
 KEY_SECONDS = 0.13
 """Between two keys: no multiple of the dashboard's own pace."""
 REPEAT_SECONDS = 0.033
@@ -30,6 +32,8 @@ KIB = 1024
 @dataclass
 class Screen:
     terminal: Terminal
+    line: bytes = b""
+    """Of the screen, that the cursor is on."""
 
     @property
     def pid(self) -> int:
@@ -54,6 +58,12 @@ class Screen:
         """Until nothing but the ages that grow is drawn."""
         while len(self.read(seconds)) > KIB:
             pass
+
+    def step(self, key: bytes) -> float:
+        """Milliseconds until the cursor is drawn on another line of the screen."""
+        found = CURSOR.findall(self.terminal.seen)
+        self.line = found[-1] if found else self.line
+        return self._answered(key, lambda seen: {*CURSOR.findall(seen)} - {self.line})
 
     def select(self, key: bytes) -> float:
         """Milliseconds until another job's detail is drawn."""
