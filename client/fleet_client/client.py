@@ -15,7 +15,7 @@ from fleet_client.pushing import Told, push
 from fleet_client.settings import find_target
 from fleet_client.streams import messages
 from fleet_protocol.errors import Code, Problem, ProblemItem
-from fleet_protocol.events import EventsFrame, LiveFrame, SnapshotFrame, events_frame
+from fleet_protocol.events import EventPage, EventsFrame, LiveFrame, SnapshotFrame, events_frame
 from fleet_protocol.health import Ready
 from fleet_protocol.ids import AttemptId, Sha256
 from fleet_protocol.jobs import (
@@ -229,6 +229,10 @@ class FleetClient(Connection):
         query = f"?{urlencode(given(after=after))}" if after is not None else ""
         async for message in messages(self.target, f"/v1/events{query}"):
             yield adapted(events_frame, message, self.target.url)
+
+    async def history(self, before: int, *, limit: int = 500) -> EventPage:
+        """The last events before that one, in order, at most 1000; none where the history begins."""
+        return await self._get(EventPage, "/v1/events", given(before=before, limit=limit))
 
     async def follow_log(
         self,

@@ -155,3 +155,16 @@ async def test_live_frames_tell_what_is_not_in_the_history(fleet: Coordinator):
                     "waiting": told.get("waiting") or frame.waiting,
                 }
         assert told == {"log": {held.attempt: 11}, "waiting": {gpu: ""}}
+
+
+async def test_back_through_the_history_page_by_page(fleet: Coordinator):
+    await _lives(fleet)
+    forth = (await fleet.get("/v1/events", limit=1000))["events"]
+    back: list[dict[str, Any]] = []
+    before = forth[-1]["event"] + 1
+    while page := (await fleet.get("/v1/events", before=before, limit=4, wait=30))["events"]:
+        back = page + back
+        before = page[0]["event"]
+    assert back == forth
+    between = await fleet.get("/v1/events", after=2, before=6)
+    assert ([event["event"] for event in between["events"]], between["next"]) == ([3, 4, 5], 5)

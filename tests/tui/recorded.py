@@ -14,7 +14,7 @@ from fleet_client.client import LogChunk
 from fleet_client.errors import Conflict, FleetError, NotFound
 from fleet_protocol.capability import Capability, Gpu
 from fleet_protocol.errors import Code, Problem
-from fleet_protocol.events import Event, EventsFrame, LiveFrame, SnapshotFrame
+from fleet_protocol.events import Event, EventPage, EventsFrame, LiveFrame, SnapshotFrame
 from fleet_protocol.ids import AttemptId, JobId, WorkerId
 from fleet_protocol.jobs import (
     AttemptView,
@@ -148,6 +148,8 @@ class Recorded:
     earlier: dict[str, bytes] = field(default_factory=dict)
     """Logs of earlier attempts, by the attempt."""
     curves: dict[str, JobMetrics] = field(default_factory=dict)
+    happened: list[Event] = field(default_factory=list)
+    """Before the snapshot."""
     plans: list[Plan] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     machines: dict[str, WorkerView] = field(default_factory=dict)
@@ -177,6 +179,11 @@ class Recorded:
             if isinstance(move, FleetError):
                 raise move
             yield move
+
+    async def history(self, before: int, *, limit: int = 500) -> EventPage:
+        self.asked.append(f"history before {before}")
+        found = tuple(event for event in self.happened if event.event < before)[-limit:]
+        return EventPage(events=found, next=found[-1].event if found else 0)
 
     async def follow_log(
         self,

@@ -34,6 +34,8 @@ from fleet_tui.views import VIEWS
 from fleet_tui.widgets.dialogs import Confirm
 from fleet_tui.widgets.pager import Pager
 
+PAGE_EVENTS = 200
+"""So many are asked for at once on the way back through the history."""
 NO_CONTEXTS: Mapping[str, Callable[[], Access]] = {}
 
 
@@ -83,6 +85,7 @@ class FleetTui(Hands, inherit_bindings=False):
         self._coordinator: Coordinator | None = None
         self._flush_due = self._text_due = False
         self._dropped = 0
+        self._asked_before: int | None = None
         self._needs: set[Need] = set()
 
     async def action_context(self, name: str) -> None:
@@ -178,6 +181,7 @@ class FleetTui(Hands, inherit_bindings=False):
             return
         if self.board.link.state != "live":
             self._needs.add("detail")
+            self._asked_before = None
             self.board.show_link(Link("live"))
         self.store.apply(item, self.clock())
         self._flush_soon()
@@ -215,6 +219,22 @@ class FleetTui(Hands, inherit_bindings=False):
             self.run_worker(self.inspector.draw(self._coordinator), group="curves", exclusive=True)
         if "log" in needs:
             self.run_worker(self.inspector.follow(self._coordinator), group="log", exclusive=True)
+
+    @on(Board.Reached)
+    def _on_reached(self) -> None:
+        before = self.store.earlier
+        if before is not None and before != self._asked_before and self._coordinator is not None:
+            self._asked_before = before
+            self.run_worker(self._go_back(self._coordinator, self.store, before), group="history")
+
+    async def _go_back(self, coordinator: Coordinator, store: Store, before: int) -> None:
+        """Events from before the dashboard looked, put in front of those that it saw."""
+        try:
+            store.put_earlier(before, (await coordinator.history(before, limit=PAGE_EVENTS)).events)
+        except FleetError as error:
+            self.board.say(f"older events cannot be read: {error}", ok=False)
+        else:
+            self._flush_soon()
 
     @on(Board.Compared)
     def _on_compared(self) -> None:

@@ -38,17 +38,14 @@ class Board(Screen[None], inherit_bindings=False):
 
     LAYOUT = """
     #header, #tabs, #hints, #result { padding: 0 1; }
-    .tall #tabs { margin: 1 0; }
-    .tall #hints { margin: 1 0 0 0; }
+    .tall #tabs { margin: 1 0; } .tall #hints { margin: 1 0 0 0; }
     #lists { height: 50%; }
     Rows { height: 1fr; }
     Rows, Pager { scrollbar-background: $background; scrollbar-background-hover: $background;
                   scrollbar-background-active: $background; scrollbar-corner-color: $background; }
-    #plot { height: 1fr; padding: 0 1; display: none; }
-    .metrics #plot { display: block; }
+    #plot { height: 1fr; padding: 0 1; display: none; } .metrics #plot { display: block; }
     .metrics Detail, .opened #lists, .low Detail, .workers #rule, .workers #text { display: none; }
-    .opened Detail { display: block; }
-    .opened.metrics Detail { display: none; }
+    .opened Detail { display: block; } .opened.metrics Detail { display: none; }
     """
     BINDINGS = BOARD_KEYS
 
@@ -63,6 +60,9 @@ class Board(Screen[None], inherit_bindings=False):
         """To be confirmed, then carried out."""
 
         order: Order
+
+    class Reached(Message):
+        """The end of the list of events: older ones have to be asked for."""
 
     class Compared(Message):
         """Curves have to be asked for."""
@@ -200,7 +200,9 @@ class Board(Screen[None], inherit_bindings=False):
         self._plot.show(title, *self.curves.drawing(width, height - 1))
 
     def _select(self) -> None:
-        """What the cursor is on now, or the marks, may ask for more."""
+        """What the cursor is on now, or the marks, may ask for more; so may the end of the events."""
+        if self.views.view == "events" and self.rows.shows_end and self.paused_at is None:
+            self.post_message(self.Reached())
         if self.views.view != "metrics":
             self.post_message(self.Selected(self.selected))
             return

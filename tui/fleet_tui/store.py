@@ -7,6 +7,7 @@ cutting the same history into frames and reconnects gives the same rows.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ from fleet_protocol.workers import Gauges, WorkerView
 
 Frame = SnapshotFrame | EventsFrame | LiveFrame
 HELD_EVENTS = 2000
+MOST_EVENTS = 10_000
+"""So many are held where the reader went back to them."""
 HELD_GAUGES = 120
 """Samples of each worker."""
 
@@ -105,8 +108,11 @@ class Store:
         self.workers: dict[str, WorkerView] = {}
         self.handled: dict[str, Handled] = {}
         """By job: what was requeued since this store saw it fail, until it is over again."""
-        self.events: deque[EventRow] = deque(maxlen=HELD_EVENTS)
-        """The newest last."""
+        self.events: deque[EventRow] = deque()
+        """The newest last, none left out between them."""
+        self._most_events = HELD_EVENTS
+        self._begun = False
+        """Nothing happened before the first of them."""
         self.gauges: dict[str, deque[Gauges]] = {}
         """By worker: the last samples as they were told, the newest last."""
         self.told_at: datetime | None = None
@@ -130,6 +136,21 @@ class Store:
             case LiveFrame():
                 self._apply_live(frame)
                 self._ahead = frame.server_time - at
+
+    @property
+    def earlier(self) -> int | None:
+        """The event before which the history goes on; None where there is nothing to ask for."""
+        if self.cursor is None or self._begun or len(self.events) >= MOST_EVENTS:
+            return None
+        return self.events[0].event if self.events else self.cursor + 1
+
+    def put_earlier(self, before: int, found: Sequence[Event]) -> None:
+        """What was told of the history before an event; ignored where the first that is held is another by now."""
+        if before == self.earlier:
+            self._begun = not found
+            self.events.extendleft(EventRow.of(event) for event in reversed(found))
+            self._most_events = max(self._most_events, len(self.events))
+            self._changes.events = True
 
     def put(self, row: JobView | WorkerView) -> None:
         """A row from elsewhere, such as an action's answer; an older one than ours is ignored."""
@@ -205,6 +226,7 @@ class Store:
 
     def _replace_all(self, frame: SnapshotFrame) -> None:
         self.fleet, self.cursor = frame.fleet, frame.cursor
+        self.events, self._most_events, self._begun = deque(), HELD_EVENTS, False
         ids = {job.job_id for job in frame.jobs}
         self._changes = Changes(jobs={*self.jobs, *ids}, order=True, workers=True, events=True)
         for job in frame.jobs:
@@ -224,6 +246,9 @@ class Store:
             return
         self.cursor = event.event
         self.events.append(EventRow.of(event))
+        if len(self.events) > self._most_events:
+            self.events.popleft()
+            self._begun = False
         self._changes.events = True
         if event.job is not None:
             self._put_job(event.job)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from fleet_client.errors import BadAnswer, FleetError, NotAuthenticated, NotFound, NotPermitted
+from fleet_protocol.events import EventPage
 from fleet_protocol.jobs import Explanation, JobDetail, JobView
 from fleet_protocol.logs import LogEnd, LogHole, LogStart, LogTime
 from fleet_protocol.metrics import JobMetrics
@@ -35,6 +36,8 @@ class Coordinator(Protocol):
     """The part of the client that the dashboard uses; everything raises `FleetError`s only."""
 
     def events(self, after: int | None = None) -> AsyncIterator[Frame]: ...
+
+    async def history(self, before: int, *, limit: int = 500) -> EventPage: ...
 
     def follow_log(
         self,

@@ -29,6 +29,15 @@ async def events_after(connection: AsyncConnection, cursor: int, limit: int) -> 
     return tuple(_event(row) for row in (await connection.execute(statement)).mappings().all())
 
 
+async def events_before(
+    connection: AsyncConnection, cursor: int, before: int, limit: int
+) -> tuple[Event, ...]:
+    """The last events after `cursor` and before `before`, in order, at most `limit`."""
+    meant = (events.c.event > cursor, events.c.event < before)
+    statement = select(events).where(*meant).order_by(events.c.event.desc()).limit(limit)
+    return tuple(_event(row) for row in reversed((await connection.execute(statement)).mappings().all()))
+
+
 async def failures_between(
     connection: AsyncConnection, cursor: int, last: int, limit: int
 ) -> tuple[Event, ...]:

@@ -187,6 +187,11 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         """`+3` for three marked rows, `V +3` while a range of them is open; empty for none."""
         return "V " * (self._range is not None) + f"+{len(self.marked)}" if self.marked else ""
 
+    @property
+    def shows_end(self) -> bool:
+        """Whether the last row is on the screen."""
+        return self.scroll_offset.y + self._page >= len(self.entries)
+
     def action_mark_range(self) -> None:
         """Marks from here to wherever the cursor goes, until it is pressed again."""
         self._range = (self.cursor, frozenset(self.marked)) if self.cursor and not self._range else None
