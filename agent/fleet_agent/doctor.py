@@ -14,11 +14,15 @@ from fleet_agent.credential import Enrolment, bearer
 from fleet_agent.errors import AgentError, CoordinatorAway
 from fleet_agent.hardware import GIB, detect
 from fleet_agent.install import installed, is_running
+from fleet_agent.process import confinement
 from fleet_agent.settings import Settings
 from fleet_agent.uplink import Refused, Unreachable, Uplink
 from fleet_protocol.capability import Capability
 
 ROOM_GIB = 1.0
+_READABLE = (
+    "a malicious program of theirs could read the secret: a system service on Linux 6.2 or newer prevents it"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,10 +94,8 @@ def _membership(settings: Settings) -> Iterator[tuple[str, str]]:
         age = own.days_old(datetime.now(UTC))
         yield "enrolled", f"{own.name} at {own.server}, {pinned}"
         yield "secret", f"{own.credential_id}, {age} days old, in {settings.state / 'credential'}"
-        yield (
-            "jobs",
-            "run as this agent's account: a malicious program of a job could read the agent's secret",
-        )
+        reach = "are kept from reading the secret (Landlock)" if confinement(settings.state) else _READABLE
+        yield "jobs", f"run as this agent's account, and {reach}"
     services = [
         f"{kind} service, {'running' if is_running(plan) else 'not running'}" for kind, plan in installed()
     ]

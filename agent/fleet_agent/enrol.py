@@ -27,6 +27,7 @@ from fleet_agent.install import (
     is_running,
     make_account,
     make_state,
+    new_account,
     until_heard,
 )
 from fleet_agent.preflight import check_clock, needed, out_of_reach
@@ -77,7 +78,7 @@ def rehearse(wish: Wish) -> list[str]:
         f"# state folder {state}, mode 0700, for {account or 'this account'}; in it `credential`, mode 0600"
     ]
     if account is not None and account_reader(account).uid is None:
-        lines.append(f"$ useradd --system --home-dir {state} --shell /usr/sbin/nologin {account}")
+        lines.append(f"$ {shlex.join(new_account(account))}")
     context = plan.context if plan else ()
     lines.append(f"$ {shlex.join((*context, *wish.trial))}")
     lines.append(f"# GET {wish.settings.server}/v1/health, then POST /v1/enrol with the token")

@@ -55,11 +55,16 @@ def account_reader(name: str) -> Reader:
     return Reader(name, entry.pw_uid, frozenset(os.getgrouplist(name, entry.pw_gid)))
 
 
+def new_account(name: str) -> Command:
+    """Its home is what jobs may use of the state folder: what they keep in a home is not in the way of secrets."""
+    return ("useradd", "--system", "--home-dir", str(STATE / "home"), "--shell", "/usr/sbin/nologin", name)
+
+
 def make_account(name: str, undo: ExitStack) -> bool:
     """Whether it had to be made."""
     if account_reader(name).uid is not None:
         return False
-    run(("useradd", "--system", "--home-dir", str(STATE), "--shell", "/usr/sbin/nologin", name))
+    run(new_account(name))
     undo.callback(_quietly, ("userdel", name))
     return True
 
@@ -71,6 +76,7 @@ def make_state(state: Path, account: str | None, undo: ExitStack) -> None:
             state.mkdir(mode=0o700, parents=True)
             undo.callback(shutil.rmtree, state, ignore_errors=True)
         if account is not None:
+            (state / "home").mkdir(mode=0o700, exist_ok=True)
             hand_over(state, account)
     except OSError as error:
         raise AgentError(f"The state folder {state} cannot be made: {error.strerror}.") from None
@@ -162,7 +168,7 @@ def in_context(plan: ServicePlan | None, command: Command, state: Path) -> str:
     """Run `command` as the service would; without a service, as one that is started with nothing in its environment."""
     if plan is not None and plan.context:
         return run((*plan.context, *command))
-    home = str(state if plan is not None and plan.account else Path.home())
+    home = str(state / "home" if plan is not None and plan.account else Path.home())
     environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": home}
     if sys.platform == "win32":
         environment = dict(os.environ)  # a task has its account's own

@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleet_agent import locks
+from fleet_agent import confine, locks
+from fleet_agent.services.systemd import ACCOUNT
 from fleet_agent.waiting import is_set_within
 
 # `trap :` keeps the shell waiting for the trainer through a SIGTERM to the group, and is reset in the trainer.
@@ -47,6 +48,22 @@ STRAGGLER_SECONDS = 2.0
 def supervised(command: Sequence[str]) -> list[str]:
     """The command that runs `command` in `work`, and writes `pid` and `exit` into its own folder."""
     return ["/bin/sh", "-c", SUPERVISOR, "fleet-supervisor", *command]
+
+
+def confinement(state: Path) -> list[str]:
+    """Keeps the command behind it from the agent's secret, where there is one and the account is the agent's own."""
+    secret = state / "credential"
+    if not secret.exists() or not _has_own_account(secret) or not confine.is_supported():
+        return []
+    return [sys.executable, "-I", "-S", confine.__file__, str(state)]
+
+
+def _has_own_account(secret: Path) -> bool:
+    """Whether it belongs to the account that `enrol` makes for a system service."""
+    import pwd
+
+    owner = secret.stat().st_uid
+    return any(entry.pw_name == ACCOUNT for entry in pwd.getpwall() if entry.pw_uid == owner)
 
 
 WINDOWS_TWIN = """
@@ -190,7 +207,7 @@ def start(folder: Path, command: Sequence[str], environment: Mapping[str, str]) 
         spool = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             child = subprocess.Popen(
-                supervised(command),
+                [*confinement(folder.parent.parent), *supervised(command)],
                 cwd=folder,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,

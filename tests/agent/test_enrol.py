@@ -319,7 +319,7 @@ async def test_doctor_tells_of_the_credential_and_that_jobs_could_read_it(
     )
     assert f"enrolled  pi at {coordinator.url}" in done.stdout
     assert "0 days old" in done.stdout
-    assert "could read the agent's secret" in done.stdout
+    assert "could read the secret" in done.stdout
     assert known(state).credential not in done.stdout + done.stderr
     assert "refuses" not in done.stderr
 
