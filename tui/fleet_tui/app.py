@@ -73,6 +73,7 @@ class FleetTui(Hands, inherit_bindings=False):
         self.refusal: str | None = None
         """Why the program had to end, for whoever started it."""
         self._asking: Timer | None = None
+        self._asked_at = 0.0
         self._begin(access, context)
 
     def _begin(self, access: Access, context: str) -> None:
@@ -204,11 +205,16 @@ class FleetTui(Hands, inherit_bindings=False):
         if self._needs and (self._asking is None or self.inspector.job_id != before):
             if self._asking is not None:
                 self._asking.stop()
-            self._asking = self.set_timer(self.SETTLE_SECONDS, self._ask)
+            # One that changes all the time is asked about once a second, another one as soon as the cursor rests.
+            rest = self._asked_at + 1.0 - self._now() if self.inspector.job_id == before else 0.0
+            self._asking = self.set_timer(max(self.SETTLE_SECONDS, rest), self._ask)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _ask(self) -> None:
         """Start what the selected job needs; each kind replaces its predecessor."""
-        self._asking = None
+        self._asking, self._asked_at = None, self._now()
         self.set_timer(self.PATIENCE_SECONDS, self.inspector.make_do)
         if self._coordinator is None:
             return
