@@ -128,5 +128,11 @@ def bearer(settings: Settings) -> Callable[[], str | None]:
     return find
 
 
+def pin_for(settings: Settings) -> str | None:
+    """The certificate that the settings' coordinator showed at enrolment."""
+    own = Enrolment.read(settings.state)
+    return own.pin if own is not None and own.server == settings.server else None
+
+
 def _file(state: Path, *, pending: bool = False) -> Path:
     return state / ("credential.new" if pending else "credential")

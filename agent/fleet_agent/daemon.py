@@ -10,17 +10,19 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 
 from fleet_agent.agent import Agent
-from fleet_agent.credential import Enrolment, bearer, forget
+from fleet_agent.credential import Enrolment, bearer, forget, pin_for
 from fleet_agent.errors import AgentError, CopiedFolder
 from fleet_agent.hardware import detect
+from fleet_agent.renewal import renew
 from fleet_agent.settings import Settings, Timing
 from fleet_agent.state import StateFolder
-from fleet_agent.uplink import Uplink
+from fleet_agent.uplink import Uplink, connect
 from fleet_protocol.capability import Capability
 
 log = structlog.get_logger()
@@ -36,8 +38,15 @@ async def run_agent(settings: Settings, timing: Timing) -> bool:
             "This version of fleet-agent cannot run jobs on Windows yet; run it on Linux or macOS."
         )
     state = StateFolder(settings.state)
-    uplink = Uplink(settings.server, bearer(settings), retry_ceiling=timing.retry_ceiling)
+    uplink = connect(
+        settings.server,
+        pin_for(settings),
+        settings.state,
+        bearer(settings),
+        retry_ceiling=timing.retry_ceiling,
+    )
     try:
+        await renew(settings, uplink, datetime.now(UTC))
         findings = await detect(settings)
         for complaint in findings.complaints:
             log.warning(complaint, action="complaint")

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleet_agent import locks
-from fleet_agent.credential import Enrolment, bearer
+from fleet_agent.credential import Enrolment, bearer, pin_for
 from fleet_agent.errors import AgentError, CoordinatorAway
 from fleet_agent.hardware import GIB, detect
 from fleet_agent.install import installed, is_running
 from fleet_agent.process import confinement
 from fleet_agent.settings import Settings
-from fleet_agent.uplink import Refused, Unreachable, Uplink
+from fleet_agent.uplink import Refused, Unreachable, connect
 from fleet_protocol.capability import Capability
 
 ROOM_GIB = 1.0
@@ -63,7 +63,7 @@ def _notes(state: Path) -> Iterator[str]:
 
 
 async def _coordinator(settings: Settings) -> AgentError | None:
-    uplink = Uplink(settings.server, bearer(settings))
+    uplink = connect(settings.server, pin_for(settings), settings.state, bearer(settings))
     try:
         await uplink.check()
     except Unreachable as error:

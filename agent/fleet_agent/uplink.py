@@ -162,6 +162,14 @@ class Uplink:
         }
         return parse(await self.send("POST", "/v1/enrol", content=json.dumps(body)), EnrolAnswer)
 
+    async def replace_credential(self, own: Enrolment) -> None:
+        body = {"worker": own.worker, "credential": own.credential_id, "secret_sha256": own.secret_sha256}
+        await self.send("POST", "/v1/worker/credential", content=json.dumps(body))
+
+    def forget_token(self) -> None:
+        """It is another from now on."""
+        self._token = None
+
     async def hello(self, body: HelloRequest) -> HelloAnswer:
         return await self._post("/v1/worker/hello", body, HelloAnswer)
 
@@ -316,11 +324,18 @@ class Uplink:
             log.info("the coordinator is back", action="coordinator_back")
 
 
-def connect(server: str, pin: str | None, state: Path, find_token: Callable[[], str | None]) -> Uplink:
+def connect(
+    server: str,
+    pin: str | None,
+    state: Path,
+    find_token: Callable[[], str | None],
+    *,
+    retry_ceiling: float = 30.0,
+) -> Uplink:
     """An uplink that trusts the certificate of `pin`, kept in `state`, alone. AgentError where another is shown."""
     if pin is not None:
         raise AgentError("this version cannot pin certificates yet")
-    return Uplink(server, find_token)
+    return Uplink(server, find_token, retry_ceiling=retry_ceiling)
 
 
 def parse(response: httpx.Response, model: type[AnswerModel]) -> AnswerModel:

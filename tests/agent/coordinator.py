@@ -232,6 +232,7 @@ class Coordinator:
             routes=[
                 Route("/v1/health", self._health, methods=["GET"]),
                 Route("/v1/enrol", self._enrol, methods=["POST"]),
+                Route("/v1/worker/credential", self._replace_credential, methods=["POST"]),
                 Route("/v1/worker/hello", self._hello, methods=["POST"]),
                 Route("/v1/job/claim", self._claim, methods=["POST"]),
                 Route("/v1/job/{job}/heartbeat", self._heartbeat, methods=["POST"]),
@@ -293,6 +294,16 @@ class Coordinator:
             return Response(status_code=200, content=b"lost")
         told = {key: body[key] for key in ("worker", "name", "credential")}
         return JSONResponse(told | {"fleet": "lab", "server_time": datetime.now(UTC).isoformat()})
+
+    async def _replace_credential(self, request: Request) -> Response:
+        """Both are good from now on; the rule for the old one is the real coordinator's."""
+        if refusal := self._problem("credential", request):
+            return refusal
+        body = await request.json()
+        self.enrolled[body["credential"]] = body["secret_sha256"]
+        lost = self.lost_answers["credential"]
+        self.lost_answers["credential"] = max(0, lost - 1)
+        return Response(status_code=503 if lost else 204)
 
     async def _hello(self, request: Request) -> Response:
         body = HelloRequest.model_validate_json(await request.body())

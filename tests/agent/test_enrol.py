@@ -20,8 +20,11 @@ from fleet_agent.cli import app
 from fleet_agent.credential import Enrolment
 from fleet_agent.errors import AgentError
 from fleet_agent.preflight import Reader, check_clock, out_of_reach
+from fleet_agent.renewal import renew
 from fleet_agent.services.plan import File, ServicePlan
+from fleet_agent.settings import Settings
 from fleet_agent.token_source import without_token
+from fleet_agent.uplink import connect
 from fleet_protocol.errors import Problem
 from fleet_protocol.workers import HelloRequest
 from tests.agent.conftest import until
@@ -351,3 +354,27 @@ async def test_a_refusal_at_enrolment_is_the_coordinators_own_words(
     coordinator.problems["enrol"] = [expired]
     done = await asyncio.to_thread(enrol, coordinator, tmp_path / "s", environment)
     assert "join_token_expired: it expired at noon (fleet join new)" in done.stderr
+
+
+@pytest.mark.usefixtures("quick")
+async def test_an_old_secret_is_replaced_at_the_start_and_a_lost_answer_costs_nothing(
+    coordinator: Coordinator, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLEET_TOKEN", raising=False)
+    state, now = tmp_path / "s", datetime.now(UTC)
+    await asyncio.to_thread(enrol, coordinator, state, environment)
+    first = known(state)
+    settings = Settings(server=coordinator.url, state=state)
+    uplink = connect(coordinator.url, None, state, credential.bearer(settings))
+    await renew(settings, uplink, now + timedelta(days=29))
+    assert known(state) == first
+    coordinator.lost_answers["credential"] = 1
+    await renew(settings, uplink, now + timedelta(days=30, hours=1))
+    pending = Enrolment.read(state, pending=True)
+    assert known(state) == first
+    await renew(settings, uplink, now + timedelta(days=31))
+    assert known(state) == pending
+    assert stat.S_IMODE((state / "credential").stat().st_mode) == 0o600
+    await uplink.check()
+    assert uplink.authorization() == {"Authorization": f"Bearer {known(state).credential}"}
+    await uplink.close()
