@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
+from fleet_client import streams
+from fleet_client.errors import NotAuthenticated
+from fleet_protocol.errors import Code
+from fleet_protocol.events import LiveFrame
 from fleet_tui import transport
 from fleet_tui.access import Access
 from fleet_tui.app import FleetTui
-from tests.tui.driver import Dashboard
-from tests.tui.recorded import NOW, Recorded, snapshot
+from tests.tui.driver import Dashboard, dashboard
+from tests.tui.recorded import NOW, Recorded, job, refusal, snapshot
 
 ANSWERS = {
     b"\x00\xff garbage\r\n\r\n": "No answer from",
     b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\noops": "HTTP 500 and no explanation",
+    b'HTTP/1.1 404 No\r\nContent-Length: 22\r\n\r\n{"detail":"Not Found"}': "HTTP 404 and no explanation",
     b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>": "HTTP 200 and no explanation",
 }
 WORDS = {
@@ -24,6 +32,11 @@ WORDS = {
     b"\xff\xfe": "It may be of another version",
     '{"type": "snapshot", "jobs": 7}': "It may be of another version",
 }
+
+
+REVOKED = (
+    b'{"title": "Not authenticated", "status": 401, "code": "not_authenticated", "detail": "It was revoked."}'
+)
 
 
 @pytest.fixture(autouse=True)
@@ -66,3 +79,73 @@ async def test_no_coordinator_at_all_then_one_of_another_version_then_a_good_one
             await shown.until(sentence)
         says[0] = snapshot([]).model_dump_json()
         await shown.until("● live")
+
+
+async def test_a_coordinator_that_takes_the_call_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "OPEN_SECONDS", 0.05)
+    held = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+        writer.close()
+
+    async with await asyncio.start_server(mute, "127.0.0.1", 0) as server:
+        app = FleetTui(Access(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), clock=lambda: NOW)
+        async with app.run_test(size=(80, 24)) as pilot:
+            shown = Dashboard(app, pilot, Recorded())
+            await shown.until("timed out during opening handshake")
+            await shown.press("question_mark")
+            await shown.until("all words must be met")
+        held.set()
+
+
+async def test_a_coordinator_that_falls_silent_is_not_called_live() -> None:
+    clock = [NOW]
+    told = Recorded()
+    told.tell(snapshot([]))
+    app = FleetTui(told, clock=lambda: clock[0])
+    async with app.run_test(size=(80, 24)) as pilot:
+        shown = Dashboard(app, pilot, told)
+        await shown.until("● live")
+        clock[0] += timedelta(seconds=11)
+        await shown.until("! no word for 11s")
+        told.tell(LiveFrame(server_time=clock[0]))
+        await shown.until("● live")
+
+
+async def test_a_token_that_is_revoked_while_it_runs_ends_it_with_the_coordinators_words() -> None:
+    calls: list[Request] = []
+
+    def first_only(_: ServerConnection, request: Request) -> Response | None:
+        calls.append(request)
+        headers = Headers({"Content-Type": "application/problem+json", "Content-Length": str(len(REVOKED))})
+        return None if len(calls) == 1 else Response(401, "Unauthorized", headers, REVOKED)
+
+    async def once(socket: ServerConnection) -> None:
+        await socket.send(snapshot([job("a")]).model_dump_json())
+        await gone.wait()
+
+    gone = asyncio.Event()
+    async with serve(once, "127.0.0.1", 0, process_request=first_only) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        app = FleetTui(Access(f"http://127.0.0.1:{port}"), clock=lambda: NOW)
+        async with app.run_test(size=(80, 24)) as pilot:
+            shown = Dashboard(app, pilot, Recorded())
+            await shown.until("○ 1 pending")
+            gone.set()
+            await shown.until(lambda: app.refusal is not None)
+    assert app.return_code == 1
+    assert "It was revoked." in str(app.refusal)
+
+
+async def test_an_order_with_a_token_that_expired_is_told_in_the_coordinators_words() -> None:
+    told = Recorded()
+    told.tell(snapshot(told.hold(job("a", "running"))))
+    told.refusals[job("a").job_id] = NotAuthenticated(refusal(Code.NOT_AUTHENTICATED, 401, "It has expired."))
+    async with dashboard(told) as shown:
+        await shown.until("● 1 running")
+        await shown.press("x")
+        await shown.until("Cancel this job?")
+        await shown.press("y")
+        await shown.until("✗ a: It has expired.")
+        assert shown.app.is_running

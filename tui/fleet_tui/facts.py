@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 
 from rich.cells import cell_len, set_cell_size
@@ -43,9 +43,15 @@ class Link:
     why: str = ""
 
 
+SILENCE = timedelta(seconds=10)
+"""A coordinator that is well says something every second."""
+
+
 def link_line(link: Link, told_at: datetime | None, at: datetime) -> Line:
     """`● live`, or that it is not and how old the data is."""
     if link.state == "live":
+        if told_at is not None and at - told_at > SILENCE:
+            return [(f"! no word for {ago(told_at, at)}", "warn")]
         return [("● live", "good")]
     age: Line = [(f" · data {ago(told_at, at)} old", "dim")] if told_at else []
     if link.state == "lost" and link.retry_at and link.retry_at > at:
