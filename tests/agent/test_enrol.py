@@ -7,7 +7,6 @@ import dataclasses
 import os
 import signal
 import stat
-import subprocess
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +34,10 @@ from tests.agent.test_cli import AGENT, finished, program
 def join_token() -> str:
     head = "fj1_abcdefgh_" + "a" * 52
     return f"{head}_{credential._check(head)}"
+
+
+def arguments_of(process: int) -> str:
+    return Path(f"/proc/{process}/cmdline").read_text()
 
 
 def known(state: Path) -> Enrolment:
@@ -66,18 +69,15 @@ async def test_enrolled_it_runs_with_nothing_but_its_state_folder(
     """With a real trial, in real processes, with the token on the command line."""
     state = tmp_path / "state"
     words = ["enrol", coordinator.url, "--token", join_token(), "--service", "none", "--state", str(state)]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [*AGENT, *words, "--name", "pi"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "trial: gbt learned a known answer" in done.stdout
-    assert "enrolled, but not running yet and not heard" in done.stdout
-    assert join_token() not in done.stdout + done.stderr
+    piped = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    child = await asyncio.create_subprocess_exec(*AGENT, *words, "--name", "pi", env=environment, **piped)
+    await until(state.exists)
+    assert join_token() not in arguments_of(child.pid)
+    said, complaints = (stream.decode() for stream in await child.communicate())
+    assert child.returncode == 0, complaints
+    assert "trial: gbt learned a known answer" in said
+    assert "enrolled, but not running yet and not heard" in said
+    assert join_token() not in said + complaints
     assert [stat.S_IMODE(path.stat().st_mode) for path in (state, state / "credential")] == [0o700, 0o600]
     assert sorted(path.name for path in state.iterdir()) == ["attempts", "credential", "lock", "worker"]
     with program(["run", "--state", str(state)], environment, tmp_path / "log") as agent:
