@@ -69,8 +69,10 @@ async def test_enrolled_it_runs_with_nothing_but_its_state_folder(
     """With a real trial, in real processes, with the token on the command line."""
     state = tmp_path / "state"
     words = ["enrol", coordinator.url, "--token", join_token(), "--service", "none", "--state", str(state)]
-    piped = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    child = await asyncio.create_subprocess_exec(*AGENT, *words, "--name", "pi", env=environment, **piped)
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(
+        *AGENT, *words, "--name", "pi", env=environment, stdout=pipe, stderr=pipe
+    )
     await until(state.exists)
     assert join_token() not in arguments_of(child.pid)
     said, complaints = (stream.decode() for stream in await child.communicate())
