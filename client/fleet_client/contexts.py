@@ -53,7 +53,7 @@ class Config:
         from fleet_protocol.hyper import suggestion
 
         there = suggestion(name, self.contexts) or f"; there are: {', '.join(self.contexts) or 'none'}"
-        raise BadSettings(f"there is no context {name!r}{there}.", f"fleet context add {name} URL")
+        raise BadSettings(f"there is no context {name!r}{there}", f"fleet context add {name} URL")
 
 
 def config_folder() -> Path:

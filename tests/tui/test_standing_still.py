@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from textual.events import Key
 
 from fleet_tui.app import FleetTui
 from fleet_tui.settings import Settings
@@ -44,8 +45,8 @@ async def test_the_screen_stands_still_while_all_goes_on_arriving(width: int, he
         told.tell(events(job("a", "completed"), *told.hold(job("c", "running")), first=101))
         told.logs[first.job_id].put_nowait(b"line 60\n")
         await shown.until(lambda: len(app.store.jobs) == 3 and len(app.inspector.log) == 61)
-        clock[0] = before(-75)
-        await shown.until("paused 1m · ● live")
+        clock[0] = before(-7)
+        await shown.until("paused 7s · ● live")
         assert standing(shown) == stood
         await shown.press("2", "1")
         assert shown.names == ["a", "b"]
@@ -118,3 +119,16 @@ async def test_the_last_line_has_the_keys_of_what_is_read() -> None:
         await shown.until("⏎ keep it")
         await shown.press("escape", "escape")
         await shown.until("⏎ open   / filter")
+
+
+async def test_a_list_that_was_out_of_sight_is_drawn_at_its_width() -> None:
+    told = telling("a", "b")
+    async with dashboard(told, width=100, height=28) as shown:
+        await shown.until("● 2 running")
+        await shown.press("5")
+        await shown.until("Nothing has happened yet.")
+        for key in "1bP":  # faster than the screen is laid out
+            shown.app.post_message(Key(key, key))
+        await shown.until("paused")
+        await shown.until("gbt  × 2")
+        assert "PROGRESS · RESULT" in shown.text

@@ -59,6 +59,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         """Where a range of marks that is still open began, and what was marked before it."""
         self._touched = False
         self._listing: Listing | None = None
+        self._drawn_width = 0
         self._drawn: dict[Entry | None, Line] = {}
         """Of what is visible; the title's entry is None."""
 
@@ -67,6 +68,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
         Until the operator moves the cursor it stays on the first row, so that what is most urgent is seen.
         """
+        self._keep_width()
         before, top, above = self._at(self.cursor), self.scroll_offset.y, self.entries
         line = None if before is None else before - top
         self._listing, self.entries = listing, list(listing.entries)
@@ -83,6 +85,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
 
     def redraw(self, ids: set[str] | None = None) -> None:
         """Draw visible rows again where their text changed; `ids` limits what is looked at."""
+        self._keep_width()
         for at in self._visible(self.entries):
             entry = self.entries[at]
             if isinstance(entry, str) and (ids is None or entry in ids):
@@ -140,6 +143,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         return self._listing.title(self._width) if self._listing else []
 
     def render_line(self, y: int) -> Strip:
+        self._keep_width()
         at = y - 1 + self.scroll_offset.y
         base, shown = self.rich_style, look(self.app)
         if y == 0:
@@ -155,6 +159,12 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
             said = self._listing.empty if self._listing and not self.entries else ()
             line = [("  ", "plain"), (said[y - 2], "dim")] if 2 <= y < 2 + len(said) else []
         return strip(line, self.scrollable_content_region.width, base, shown)
+
+    def _keep_width(self) -> None:
+        """Lines drawn while the list was out of sight, and of no width, are no lines."""
+        if self._drawn_width != self._width:
+            self._drawn_width = self._width
+            self._drawn.clear()
 
     def _kept(self, entry: Entry | None) -> Line:
         if entry not in self._drawn:
