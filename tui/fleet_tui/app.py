@@ -16,6 +16,7 @@ from textual.filter import LineFilter
 from textual.timer import Timer
 
 from fleet_client.errors import FleetError, NotAuthenticated, NotPermitted
+from fleet_protocol.events import SnapshotFrame
 from fleet_tui.actions import Order, carry_out
 from fleet_tui.board import Board
 from fleet_tui.commands import Commands
@@ -23,6 +24,7 @@ from fleet_tui.facts import Link
 from fleet_tui.hands import Hands
 from fleet_tui.inspector import Inspector, Need
 from fleet_tui.listings import Clock
+from fleet_tui.outside import give_back
 from fleet_tui.pace import Pace
 from fleet_tui.palette import DARK, LIGHT, Ascii
 from fleet_tui.query import GROUPS, SORTS
@@ -37,6 +39,10 @@ from fleet_tui.widgets.pager import Pager
 PAGE_EVENTS = 200
 """So many are asked for at once on the way back through the history."""
 NO_CONTEXTS: Mapping[str, Callable[[], Access]] = {}
+
+
+MANY = 1000
+"""Jobs of a snapshot that takes some memory to read."""
 
 
 class FleetTui(Hands, inherit_bindings=False):
@@ -185,6 +191,8 @@ class FleetTui(Hands, inherit_bindings=False):
             self._asked_before = None
             self.board.show_link(Link("live"))
         self.store.apply(item, self.clock())
+        if isinstance(item, SnapshotFrame) and len(item.jobs) >= MANY:
+            self.call_later(give_back)
         self._flush_soon()
 
     def _flush_soon(self) -> None:

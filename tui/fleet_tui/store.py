@@ -97,6 +97,14 @@ class Changes:
         return bool(self.jobs) or self.order or self.workers or self.events
 
 
+def _slim(job: JobView) -> None:
+    """Two thirds of a row is pydantic's own set of the fields that were given; nobody asks for it here."""
+    object.__setattr__(job, "__pydantic_fields_set__", _GIVEN)
+
+
+_GIVEN = set(JobView.model_fields)
+
+
 class Store:
     """Rows by id. Fed with frames in the order in which they arrive; never asks anything itself."""
 
@@ -160,6 +168,7 @@ class Store:
             self._put_job(row)
 
     def _put_job(self, job: JobView) -> None:
+        _slim(job)
         known = self.jobs.get(job.job_id)
         if known is not None and job.version < known.job.version:
             return
@@ -232,6 +241,8 @@ class Store:
         for job in frame.jobs:
             self._remember(self.jobs.get(job.job_id), job)
         self.handled = {job_id: one for job_id, one in self.handled.items() if job_id in ids}
+        for job in frame.jobs:
+            _slim(job)
         self.jobs = {job.job_id: JobRow(job, job.progress) for job in frame.jobs}
         self._active = {job.job_id for job in frame.jobs if job.status.is_active}
         self._counts = Counter(row.job.status for row in self.jobs.values())
