@@ -15,7 +15,11 @@ from fastapi_offline import FastAPIOffline
 from fleet_protocol.plan import ReloadRequest
 from fleet_protocol.version import program_version
 from fleet_server import health, openapi, problems
+from fleet_server.access.bearers import Bearers
 from fleet_server.access.local import LocalOnly
+from fleet_server.access.queries import all_held
+from fleet_server.access.routes import router as access_routes
+from fleet_server.access.service import Access
 from fleet_server.access.tokens import open_tokens
 from fleet_server.artifacts.index import Index
 from fleet_server.artifacts.routes import router as artifact_routes
@@ -97,6 +101,7 @@ def create_app(settings: Settings, clock: Clock | None = None, database: Databas
         metric_routes,
         event_routes,
         manifest_routes,
+        access_routes,
         health.router,
     )
     for router in routers:
@@ -121,6 +126,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         if feed.last:
             database.writer.leap()
         kept = await connection.run_sync(checkpoints)
+        held = {row.id: row for row in await connection.run_sync(all_held)}
     matching = MatchingLoop(database.writer, clock, roster, timedelta(seconds=settings.stale_after))
     workers = Workers(database, clock, settings, roster, matching)
     content = ContentStore(settings.data, settings.max_artifact_bytes)
@@ -133,7 +139,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
         settings=settings,
         clock=clock,
         database=database,
-        tokens=open_tokens(settings.data / "tokens"),
+        access=Access(database, clock, Bearers(open_tokens(settings.data / "tokens"), held), workers),
         matching=matching,
         workers=workers,
         jobs=Jobs(database, matching, roster, streams.push_stop),

@@ -2,6 +2,8 @@
 
 Refusal
 ├── Malformed, NotAuthenticated, NotPermitted, WrongHost, WrongOrigin
+├── TokenMalformed, TokenInUrl, TokenExpired, TokenRevoked, AgentRevoked, UnknownToken
+├── JoinTokenUnknown, JoinTokenExpired, JoinTokenUsedUp, JoinTokenRevoked, JoinTokenScope
 ├── UnknownJob, AmbiguousJob, UnknownAttempt, UnknownWorker, UnknownArtifact, UnknownBlob
 ├── WrongState, StaleAttempt, ArtifactMissing, BlobMissing
 ├── NameTaken, DuplicateIdentity, ProtocolTooOld
@@ -67,6 +69,72 @@ class NotPermitted(Refusal):
     """The token's role may not do this."""
 
     code, status = Code.NOT_PERMITTED, 403
+
+
+class TokenMalformed(Refusal):
+    """The token is not whole: it was cut short or mistyped. Copy all of it."""
+
+    code, status = Code.TOKEN_MALFORMED, 401
+
+
+class TokenInUrl(Refusal):
+    """A token in an address ends up in logs. Send `Authorization: Bearer TOKEN`, and revoke this one."""
+
+    code, status = Code.TOKEN_IN_URL, 401
+
+
+class TokenExpired(Refusal):
+    """The token has expired; an operator can make another."""
+
+    code, status, next = Code.TOKEN_EXPIRED, 401, "fleet token new"
+
+
+class TokenRevoked(Refusal):
+    """The token was revoked."""
+
+    code, status = Code.TOKEN_REVOKED, 403
+
+
+class AgentRevoked(Refusal):
+    """This worker was revoked; an operator can let it join again."""
+
+    code, status, next = Code.AGENT_REVOKED, 403, "fleet join new"
+
+
+class UnknownToken(Refusal):
+    """There is no such token."""
+
+    code, status, next = Code.UNKNOWN_TOKEN, 404, "fleet token list"
+
+
+class JoinTokenUnknown(Refusal):
+    """This coordinator did not issue that join token; was it meant for another?"""
+
+    code, status, next = Code.JOIN_TOKEN_UNKNOWN, 401, "fleet join new"
+
+
+class JoinTokenExpired(Refusal):
+    """The join token has expired."""
+
+    code, status, next = Code.JOIN_TOKEN_EXPIRED, 403, "fleet join new"
+
+
+class JoinTokenUsedUp(Refusal):
+    """The join token was used up."""
+
+    code, status, next = Code.JOIN_TOKEN_USED_UP, 403, "fleet join new"
+
+
+class JoinTokenRevoked(Refusal):
+    """The join token was revoked."""
+
+    code, status, next = Code.JOIN_TOKEN_REVOKED, 403, "fleet join new"
+
+
+class JoinTokenScope(Refusal):
+    """The join token is for workers of other names."""
+
+    code, status, next = Code.JOIN_TOKEN_SCOPE, 403, "fleet join new"
 
 
 class WrongHost(Refusal):

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from fleet_server.access.tokens import Tokens
+from fleet_server.access.service import Access
 from fleet_server.artifacts.service import Artifacts
 from fleet_server.blobs.service import Blobs
 from fleet_server.blobs.superseded import Superseded
@@ -35,7 +35,7 @@ class Services:
     settings: Settings
     clock: Clock
     database: Database
-    tokens: Tokens
+    access: Access
     matching: MatchingLoop
     workers: Workers
     jobs: Jobs

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = DEFAULT_PORT
     """0 takes a free one."""
+    public_url: str | None = None
+    """Where others reach this coordinator; None: where the request that asks came in."""
     data: Path = user_data_path("fleet") / "server"
     """Database, logs, artifacts and local tokens."""
     manifest: Path | None = None

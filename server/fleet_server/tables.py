@@ -222,3 +222,32 @@ manifests = Table(
     Column("toml", Text, nullable=False),
     Column("hosts", JSON, nullable=False),
 )
+
+credentials = Table(  # bearers of agents and people: of each secret only the hash
+    "credentials",
+    metadata,
+    Column("id", String(8), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("worker_id", Id),
+    Column("replaces", String(8)),  # dies when this one is used for the first time
+    Column("created_at", Utc, nullable=False),
+    Column("created_by", String(220), nullable=False),
+    Column("expires_at", Utc),
+    Column("revoked_at", Utc),
+)
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("id", String(8), primary_key=True),
+    Column("secret_sha256", String(64), nullable=False),
+    Column("names", String(200)),
+    Column("uses_left", Integer, nullable=False),
+    Column("used_by", JSON, nullable=False),  # names of the workers that joined by it, in order
+    Column("created_at", Utc, nullable=False),
+    Column("created_by", String(220), nullable=False),
+    Column("expires_at", Utc, nullable=False),
+    Column("revoked_at", Utc),
+)

@@ -35,6 +35,7 @@ class Door:
     @property
     def url(self) -> str:
         fillings = {"job_id": "0" * 16, "sha256": "0" * 64, "attempt": UUID, "ref": "nothing"}
+        fillings |= {"join_id": "a" * 8, "token_id": "a" * 8}
         path = re.sub(r"{(\w+)(?::path)?}", lambda match: fillings[match[1]], self.path)
         return f"{path}?attempt={UUID}" if self.method in ("PUT", "HEAD") and "model" in path else path
 
@@ -77,8 +78,8 @@ def test_a_route_without_an_entry_cannot_be_added():
         app.get("/v1/forgotten")(forgotten)
 
 
-def test_only_health_is_public():
-    assert {name for name, allowed in PERMISSIONS.items() if allowed is PUBLIC} == {"health"}
+def test_only_health_is_public_and_the_door_that_a_join_token_opens():
+    assert {name for name, allowed in PERMISSIONS.items() if allowed is PUBLIC} == {"health", "enrol"}
 
 
 def test_who_may_change_something():
@@ -92,12 +93,19 @@ def test_who_may_change_something():
         "accept_result",
         "reload_manifest",
         "prune",
+        "revoke_worker",
+        "make_join",
+        "list_joins",
+        "revoke_join",
+        "make_token",
+        "list_tokens",
+        "revoke_token",
     }
     assert only["viewer"] == set()
     both = {name for name, allowed in PERMISSIONS.items() if allowed == {"operator", "agent"}}
     assert both == {"upload_blob", "blob_upload_state", "get_blob"}
     assert only["agent"] == {
-        "hello", "claim", "start", "heartbeat", "complete", "fail", "release", "upload_artifact",
+        "hello", "replace_credential", "claim", "start", "heartbeat", "complete", "fail", "release", "upload_artifact",
         "artifact_upload_state", "save_checkpoint", "append_log", "log_state", "append_metrics", "worker_stream",
     }  # fmt: skip
 

@@ -17,7 +17,9 @@ PUBLIC: frozenset[Role] = frozenset()
 PERMISSIONS: dict[str, frozenset[Role]] = {
     "health": PUBLIC,
     "ready": VIEWER,
+    "enrol": PUBLIC,  # a join token lets in, and is looked at there
     # workers
+    "replace_credential": AGENT,
     "hello": AGENT,
     "claim": AGENT,
     "start": AGENT,
@@ -58,4 +60,11 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "drain_worker": OPERATOR,
     "resume_worker": OPERATOR,
     "prune": OPERATOR,
+    "revoke_worker": OPERATOR,
+    "make_join": OPERATOR,
+    "list_joins": OPERATOR,
+    "revoke_join": OPERATOR,
+    "make_token": OPERATOR,
+    "list_tokens": OPERATOR,
+    "revoke_token": OPERATOR,
 }

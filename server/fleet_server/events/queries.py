@@ -48,7 +48,7 @@ async def failures_between(
 
 
 def _event(row: RowMapping) -> Event:
-    about_job = row["job_id"] is not None
+    about_job, about_worker = row["job_id"] is not None, row["worker_id"] is not None
     return Event(
         event=row["event"],
         at=row["at"],
@@ -56,7 +56,7 @@ def _event(row: RowMapping) -> Event:
         actor=row["actor"],
         detail=row["detail"],
         job=JobView.model_validate(row["row"]) if about_job else None,
-        worker=None if about_job else WorkerView.model_validate(row["row"]),
+        worker=WorkerView.model_validate(row["row"]) if about_worker and not about_job else None,
     )
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response, WebSocket
 
-from fleet_protocol.ids import UUID_PATTERN, AttemptId
+from fleet_protocol.ids import UUID_PATTERN, AttemptId, WorkerId
 from fleet_protocol.logs import HOLES_HEADER, MAX_HOLE_BYTES, AppendAnswer, LogStart
-from fleet_server.access.guard import Guarded, GuardedRoute
+from fleet_server.access.guard import CallerOf, Guarded, GuardedRoute
 from fleet_server.bodies import capped
 from fleet_server.errors import Malformed
 from fleet_server.logs.service import Logs, Part, Where
@@ -126,7 +126,12 @@ async def _send_log(websocket: WebSocket, logs: Logs, attempt: AttemptId, where:
 
 
 @router.websocket("/worker/stream", dependencies=[Guarded])
-async def worker_stream(websocket: WebSocket, use: Use) -> None:
+async def worker_stream(websocket: WebSocket, use: Use, caller: CallerOf) -> None:
     """An agent's logs coming in; stop and wake-up going out."""
     await websocket.accept()
-    await AgentStream(websocket, use.logs, use.streams).run()
+    bound = caller.worker
+
+    async def is_own(worker: WorkerId, attempt: AttemptId | None) -> bool:
+        return worker == bound and (attempt is None or await use.workers.holds(worker, attempt))
+
+    await AgentStream(websocket, use.logs, use.streams, is_own if bound else None).run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,6 +34,7 @@ from fleet_server.logs.service import Logs
 
 log = structlog.get_logger()
 Word = Resume | Ack | Nack | Stop | Wake
+IsOwn = Callable[[WorkerId, AttemptId | None], Awaitable[bool]]
 POLICY_VIOLATION = 1008
 UNDER_WAY = 8 * 1024 * 1024 // MAX_CHUNK_BYTES
 """Chunks of one agent that are written at the same time, each of another attempt; further ones are not read yet."""
@@ -68,8 +69,13 @@ class Streams:
 class AgentStream:
     """Takes the chunks of many attempts at once, so that they share the disk's syncs; the store keeps each in order."""
 
-    def __init__(self, websocket: WebSocket, logs: Logs, streams: Streams) -> None:
+    def __init__(
+        self, websocket: WebSocket, logs: Logs, streams: Streams, is_own: IsOwn | None = None
+    ) -> None:
+        """`is_own` says whether a worker and an attempt are the caller's; without it any is."""
         self._websocket = websocket
+        self._is_own = is_own
+        self._own: set[AttemptId] = set()
         self._logs = logs
         self._streams = streams
         self._worker = WorkerId("")
@@ -114,6 +120,8 @@ class AgentStream:
         word = from_agent.validate_json(message.get("text") or "")
         if not isinstance(word, StreamHello):
             raise ValueError("the first message must be hello")
+        if self._is_own is not None and not await self._is_own(word.worker, None):
+            raise ValueError("this credential is another worker's")
         self._worker = word.worker
         self._streams.outboxes[word.worker] = self._outbox
         return word.worker
@@ -124,12 +132,15 @@ class AgentStream:
         answer: Coroutine[None, None, Word]
         if (frame := message.get("bytes")) is not None:
             attempt, offset, data = parse_data_frame(frame)
+            await self._require_own(attempt)
             answer = self._append(attempt, self._logs.append(attempt, offset, data))
         else:
             match from_agent.validate_json(message["text"]):
                 case Ask() as ask:
+                    await self._require_own(ask.attempt)
                     answer = self._resume(ask.attempt)
                 case Hole() as hole:
+                    await self._require_own(hole.attempt)
                     lose = self._logs.append_hole(hole.attempt, hole.offset, hole.length)
                     answer = self._append(hole.attempt, lose)
                 case GaugesWord() as gauges:
@@ -139,6 +150,13 @@ class AgentStream:
                     return
         await self._room.acquire()
         group.create_task(self._answered(answer))
+
+    async def _require_own(self, attempt: AttemptId) -> None:
+        if self._is_own is None or attempt in self._own:
+            return
+        if not await self._is_own(self._worker, attempt):
+            raise ValueError("that attempt is another worker's")
+        self._own.add(attempt)
 
     async def _answered(self, answer: Coroutine[None, None, Word]) -> None:
         try:

@@ -24,7 +24,7 @@ from fleet_protocol.workers import (
     WorkerPage,
     WorkerView,
 )
-from fleet_server.access.guard import Actor, GuardedRoute
+from fleet_server.access.guard import Actor, CallerOf, GuardedRoute
 from fleet_server.services import Use
 from fleet_server.sockets import hanging_up
 
@@ -42,9 +42,12 @@ async def hello(request: HelloRequest, use: Use) -> HelloAnswer:
 @router.post(
     "/job/claim", response_model=ClaimAnswer, responses={204: {"description": "Nothing fits within `wait`."}}
 )
-async def claim(request: ClaimRequest, connection: Request, use: Use) -> ClaimAnswer | Response:
+async def claim(
+    request: ClaimRequest, connection: Request, use: Use, caller: CallerOf
+) -> ClaimAnswer | Response:
     """Ask for one job; held for up to `wait` seconds while nothing fits."""
     async with hanging_up(connection) as gone:
+        use.access.bearers.wait(caller, gone)
         return await use.workers.claim(request, gone) or Response(status_code=204)
 
 

@@ -46,7 +46,7 @@ from fleet_server.errors import (
 )
 from fleet_server.jobs import transitions
 from fleet_server.jobs.model import Attempt, Job, code_of
-from fleet_server.jobs.queries import job_and_attempt, job_and_attempt_async
+from fleet_server.jobs.queries import find_attempt, job_and_attempt, job_and_attempt_async, open_attempts
 from fleet_server.jobs.record import apply
 from fleet_server.jobs.transitions import Change, Failure, Policy, Result
 from fleet_server.logs import queries as log_queries
@@ -294,7 +294,7 @@ class Workers:
     async def drain(self, ref: str, actor: str, reason: str, *, draining: bool = True) -> WorkerView:
         """Give a worker no new job, or jobs again; what it trains goes on. It stays so until it is told otherwise."""
         async with self.roster.changing:
-            worker = replace(self._named(ref), draining=draining)
+            worker = replace(self.named(ref), draining=draining)
             if draining:
                 self.roster.put(worker)  # first, so that nothing is handed out after the event
             await self.database.writer.run(lambda tx: self._note_drain(tx, worker, actor, reason))
@@ -309,7 +309,37 @@ class Workers:
             kind = "drained" if worker.draining else "resumed"
             queries.note(tx, kind, actor, worker, self._row(worker), reason or None)
 
-    def _named(self, ref: str) -> Worker:
+    async def expel(self, worker: Worker, actor: str, reason: str) -> WorkerView:
+        """It is not heard again: it counts as lost now, and so does what it trains."""
+
+        def operate(tx: Transaction) -> Worker:
+            for job, attempt in open_attempts(tx.connection):
+                if attempt.worker_id == worker.worker_id:
+                    apply(
+                        tx,
+                        transitions.lease_lost(job, attempt, tx.now, "its worker was revoked", self.policy),
+                        actor,
+                    )
+            gone = self.roster.gone(worker)
+            queries.save(tx, worker, gone)
+            queries.note(tx, "worker_revoked", actor, gone, self._row(gone), reason or None)
+            return gone
+
+        async with self.roster.changing:
+            gone = await self.database.writer.run(operate)
+            self.roster.put(gone)
+        self.matching.wake()
+        return self.view(gone, [])
+
+    async def holds(self, worker: WorkerId, attempt: AttemptId) -> bool:
+        """Whether the attempt is, or was, this worker's; one that nobody knows is nobody else's."""
+        if self.roster.leases.of(attempt, worker):
+            return True
+        async with self.database.read() as connection:
+            found = await find_attempt(connection, attempt)
+        return found is None or found.worker_id == worker
+
+    def named(self, ref: str) -> Worker:
         """By name, else by id or a beginning of one that no other has."""
         if worker := self.roster.by_name(ref):
             return worker
