@@ -6,10 +6,7 @@ same request can be made again.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
-import secrets
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fleet_agent.durable import sync_folder, write_durably
 from fleet_agent.errors import AgentError, UsageError
 from fleet_agent.settings import Settings
-from fleet_protocol.ids import WorkerId
+from fleet_protocol.credentials import MalformedToken, parse
+from fleet_protocol.enrolment import CredentialRequest
+from fleet_protocol.ids import Sha256, WorkerId
 from fleet_protocol.local import find_token
 from fleet_protocol.wire import Time
 
@@ -40,12 +39,18 @@ class Enrolment(BaseModel):
     made_at: Time
 
     @property
-    def secret_sha256(self) -> str:
-        return hashlib.sha256(self.credential.split("_")[2].encode()).hexdigest()
+    def secret_sha256(self) -> Sha256:
+        return Sha256(parse(self.credential).secret_sha256)
 
     @property
     def credential_id(self) -> str:
-        return self.credential.split("_")[1]
+        return parse(self.credential).id
+
+    def request(self) -> CredentialRequest:
+        """What the coordinator gets to know of the secret."""
+        return CredentialRequest(
+            worker=self.worker, credential=self.credential_id, secret_sha256=self.secret_sha256
+        )
 
     def days_old(self, now: datetime) -> int:
         return (now - self.made_at).days
@@ -67,38 +72,17 @@ class Enrolment(BaseModel):
         write_durably(_file(state, pending=True), self.model_dump_json(), 0o600)
 
 
-class EnrolAnswer(BaseModel):
-    """What the coordinator says to an enrolment."""
-
-    model_config = ConfigDict(frozen=True)
-
-    worker: WorkerId
-    name: str
-    credential: str
-
-
-def new_bearer() -> str:
-    head = f"fa1_{_base32(secrets.token_bytes(5))}_{_base32(secrets.token_bytes(32))}"
-    return f"{head}_{_check(head)}"
-
-
 def pin_of(token: str) -> str | None:
     """The certificate's hash in a join token. UsageError where it is no whole join token."""
-    head, _, check = token.rpartition("_")
-    parts = head.split("_")
-    if parts[0] != "fj1" or len(parts) not in (3, 4) or check != _check(head):
+    try:
+        shown = parse(token)
+    except MalformedToken:
+        shown = None
+    if shown is None or shown.kind != "join":
         raise UsageError(
             "token_malformed: this is no whole join token; copy all of the line that `fleet join new` printed."
         )
-    return parts[3] if len(parts) == 4 else None
-
-
-def _check(head: str) -> str:
-    return _base32(hashlib.sha256(head.encode()).digest())[:6]
-
-
-def _base32(data: bytes) -> str:
-    return base64.b32encode(data).decode().rstrip("=").lower()
+    return shown.pin
 
 
 def settle(state: Path) -> None:

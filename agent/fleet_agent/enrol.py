@@ -36,6 +36,9 @@ from fleet_agent.services.plan import ServicePlan
 from fleet_agent.settings import Settings
 from fleet_agent.state import StateFolder
 from fleet_agent.uplink import Refused, Unreachable, connect
+from fleet_protocol.credentials import make
+from fleet_protocol.enrolment import EnrolRequest
+from fleet_protocol.version import PROTOCOL
 
 HEARD_SECONDS = 120.0
 
@@ -191,7 +194,7 @@ def _own_secret(wish: Wish, undo: ExitStack) -> Enrolment:
         server=settings.server,
         worker=folder.worker,
         name=settings.name,
-        credential=credential.new_bearer(),
+        credential=str(make("agent")),
         pin=wish.pin,
         made_at=datetime.now(UTC),
     )
@@ -211,7 +214,14 @@ def _own_secret(wish: Wish, undo: ExitStack) -> Enrolment:
 async def _present(wish: Wish, own: Enrolment) -> None:
     uplink = connect(own.server, own.pin, wish.settings.state, lambda: wish.token)
     try:
-        await uplink.enrol(own)
+        await uplink.enrol(
+            EnrolRequest(
+                **own.request().model_dump(),
+                name=own.name,
+                protocol=PROTOCOL,
+                client_time=datetime.now(UTC),
+            )
+        )
     except Unreachable as error:
         raise CoordinatorAway(
             f"{error}: the token may be used or not. Repeat the command as it was."

@@ -11,6 +11,7 @@ from fleet_agent.credential import Enrolment
 from fleet_agent.errors import AgentError
 from fleet_agent.settings import Settings
 from fleet_agent.uplink import Refused, Unreachable, Uplink
+from fleet_protocol.credentials import make
 
 log = structlog.get_logger()
 OLD_DAYS = 30
@@ -23,7 +24,7 @@ async def renew(settings: Settings, uplink: Uplink, now: datetime) -> None:
         return
     try:
         fresh = _pending(settings, own) or _made(settings, own, now)
-        await uplink.replace_credential(fresh)
+        await uplink.replace_credential(fresh.request())
         credential.settle(settings.state)
     except (Unreachable, Refused, OSError) as error:
         log.warning(f"the credential stays the old one for now: {error}", action="renewal_failed")
@@ -41,6 +42,6 @@ def _pending(settings: Settings, own: Enrolment) -> Enrolment | None:
 
 
 def _made(settings: Settings, own: Enrolment, now: datetime) -> Enrolment:
-    fresh = own.model_copy(update={"credential": credential.new_bearer(), "made_at": now})
+    fresh = own.model_copy(update={"credential": str(make("agent")), "made_at": now})
     fresh.note_pending(settings.state)
     return fresh

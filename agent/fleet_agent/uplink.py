@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,18 +17,16 @@ import httpx
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from fleet_agent.credential import EnrolAnswer, Enrolment
 from fleet_agent.errors import AgentError
 from fleet_agent.state import Outcome
 from fleet_agent.waiting import is_set_within
+from fleet_protocol.enrolment import CredentialRequest, EnrolAnswer, EnrolRequest
 from fleet_protocol.errors import Code, Problem
 from fleet_protocol.health import Health
 from fleet_protocol.ids import AttemptId, JobId
 from fleet_protocol.local import is_loopback
 from fleet_protocol.logs import HOLE_HEADER, AppendAnswer, Hole
 from fleet_protocol.metrics import MetricsAnswer, MetricsRequest
-from fleet_protocol.version import PROTOCOL
-from fleet_protocol.wire import rfc3339
 from fleet_protocol.workers import (
     CheckpointRequest,
     ClaimAnswer,
@@ -151,20 +148,11 @@ class Uplink:
         except (KeyError, ValueError):
             raise Unreachable(f"{response.url} answers without a date") from None
 
-    async def enrol(self, own: Enrolment) -> EnrolAnswer:
-        body = {
-            "worker": own.worker,
-            "name": own.name,
-            "credential": own.credential_id,
-            "secret_sha256": own.secret_sha256,
-            "protocol": PROTOCOL,
-            "client_time": rfc3339(datetime.now(UTC)),
-        }
-        return parse(await self.send("POST", "/v1/enrol", content=json.dumps(body)), EnrolAnswer)
+    async def enrol(self, body: EnrolRequest) -> EnrolAnswer:
+        return await self._post("/v1/enrol", body, EnrolAnswer)
 
-    async def replace_credential(self, own: Enrolment) -> None:
-        body = {"worker": own.worker, "credential": own.credential_id, "secret_sha256": own.secret_sha256}
-        await self.send("POST", "/v1/worker/credential", content=json.dumps(body))
+    async def replace_credential(self, body: CredentialRequest) -> None:
+        await self.send("POST", "/v1/worker/credential", content=body.model_dump_json())
 
     def forget_token(self) -> None:
         """It is another from now on."""

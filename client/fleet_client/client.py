@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 from urllib.parse import quote, urlencode
 
+from fleet_client.access import Access
 from fleet_client.answers import adapted, parsed
-from fleet_client.connection import Connection, Query
+from fleet_client.connection import Query
 from fleet_client.errors import Conflict, NotFound
 from fleet_client.pushing import Told, push
 from fleet_client.settings import find_target
@@ -85,7 +86,7 @@ def given(**values: str | int | None) -> Query:
     return [(key, value) for key, value in values.items() if value is not None]
 
 
-class FleetClient(Connection):
+class FleetClient(Access):
     """One coordinator. Every method raises `FleetError`s only; `transport` replaces the network in tests.
 
     Jobs are named by id, by a unique beginning of one (at least 4 characters), or by their exact name.

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fleet_client.cli import (
+    access,
     artifacts,
     comparing,
     contexts,
@@ -43,7 +44,12 @@ app.command()(comparing.compare)
 app.command()(reporting.report)
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(exporting.app, name="export")
-app.command()(placing.workers)
+workers = typer.Typer(
+    invoke_without_command=True, help="Every worker, and which jobs failed where; revoke one."
+)
+workers.callback()(placing.workers)
+workers.command()(access.revoke)
+app.add_typer(workers, name="workers")
 app.command()(orders.cancel)
 app.command()(orders.requeue)
 app.command()(orders.accept_result)
@@ -53,6 +59,8 @@ app.command()(manifest.plan)
 app.command()(manifest.reload)
 app.command()(manifest.check)
 app.command()(pruning.prune)
+app.add_typer(access.join, name="join")
+app.add_typer(access.token, name="token")
 app.add_typer(contexts.app, name="context")
 app.add_typer(contexts.config, name="config")
 app.command()(demo.demo)

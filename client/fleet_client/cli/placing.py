@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+import typer
 from rich.text import Text
 
 from fleet_client.cli.output import emit, facts, heading, print_json, table, word
@@ -62,8 +63,10 @@ def fit_rows(fit: WorkerFit) -> Iterable[tuple[Text | str, ...]]:
         yield fit.worker if not number else "", why.message, why.required, why.offered
 
 
-def workers(*, url: Url = None, json: Json = False) -> None:
+def workers(given: typer.Context, *, url: Url = None, json: Json = False) -> None:
     """Every worker, what it offers and what it does; below, which jobs failed where."""
+    if given.invoked_subcommand:
+        return
     page = ask(url, lambda fleet: fleet.workers())
     if json:
         print_json(page)
