@@ -1,4 +1,4 @@
-"""Draws `dashboard.svg` anew, from the recorded fleet of the dashboard's tests:
+"""Draws the pictures of the dashboard anew, from the recorded fleet of its tests:
 
 python docs/images/dashboard.py
 """
@@ -6,15 +6,18 @@ python docs/images/dashboard.py
 from __future__ import annotations
 
 import asyncio
-import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from tests.tui.driver import picture  # noqa: E402  (the tests are found from the top of the tree)
+from tests.tui.tour import pictures  # noqa: E402  (the tests are found from the top of the tree)
 
-# Textual names fonts on a far server, which a page must not fetch; the family that follows them will do.
-drawn = re.sub(r"@font-face \{.*?\}\s*", "", asyncio.run(picture()), flags=re.DOTALL)
-(HERE / "dashboard.svg").write_text(drawn, encoding="utf-8")
+
+async def draw() -> None:
+    async for name, drawn in pictures():
+        (HERE / f"{name}.svg").write_text(drawn, encoding="utf-8")
+
+
+asyncio.run(draw())

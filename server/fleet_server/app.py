@@ -106,7 +106,7 @@ def create_app(settings: Settings, clock: Clock | None = None, database: Databas
     )
     for router in routers:
         app.include_router(router)
-    app.add_middleware(LocalOnly)
+    app.add_middleware(LocalOnly, public=settings.public_host)
     problems.install(app)
     openapi.install(app)
     return app

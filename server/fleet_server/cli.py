@@ -57,6 +57,9 @@ def _fail(message: str, code: int = 1) -> NoReturn:
 def serve(  # noqa: PLR0913 - a program's flags are its parameters here
     host: Annotated[str | None, typer.Option(help="Address to listen on; loopback only.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(help="Where others reach it: https://HOST of a proxy on this machine.")
+    ] = None,
     data: Data = None,
     manifest: Annotated[Path | None, typer.Option(help="Manifest to load at start.")] = None,
     database_url: Database = None,
@@ -67,9 +70,6 @@ def serve(  # noqa: PLR0913 - a program's flags are its parameters here
         float | None, typer.Option(help="Seconds between heartbeats that agents are told.")
     ] = None,
     sweep: Annotated[float | None, typer.Option(help="Seconds between looks for lost leases.")] = None,
-    live_after: Annotated[
-        float | None, typer.Option(help="Seconds after which a silent worker is not live.")
-    ] = None,
     max_lost: Annotated[int | None, typer.Option(help="Lost leases after which a job is failed.")] = None,
     backoff: Annotated[
         float | None, typer.Option(help="Seconds before the second attempt after an error.")

@@ -90,7 +90,10 @@ def _folder(data: Path, fail: Fail) -> None:
 
 def _listen(settings: Settings, fail: Fail) -> socket.socket:
     if not is_loopback(settings.host):
-        fail(f"{settings.host} is not a loopback address; only this machine's programs are served so far")
+        fail(
+            f"{settings.host} is not a loopback address, and without TLS everybody on the way could read the tokens; "
+            "let others in through a proxy (--public-url https://…) or a tunnel (ssh -L)"
+        )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio turns Nagle's algorithm off only where the protocol is named: else each answer takes 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

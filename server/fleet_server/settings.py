@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 from pydantic import Field, field_validator
@@ -24,7 +25,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65_535)] = DEFAULT_PORT
     """0 takes a free one."""
     public_url: str | None = None
-    """Where others reach this coordinator; None: where the request that asks came in."""
+    """Where others reach this coordinator, through a proxy on this machine that speaks TLS; None: they do not."""
     data: Path = user_data_path("fleet") / "server"
     """Database, logs, artifacts and local tokens."""
     manifest: Path | None = None
@@ -67,6 +68,18 @@ class Settings(BaseSettings):
         if command and shutil.which(command[0]) is None:
             raise ValueError(f"there is no program {command[0]!r}")
         return command
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_safe(cls, url: str | None) -> str | None:
+        if url is not None and not (url.startswith("https://") and urlsplit(url).hostname):
+            raise ValueError("it is https://HOST, the address of the proxy in front")
+        return url and url.rstrip("/")
+
+    @property
+    def public_host(self) -> str | None:
+        """The Host that a proxy passes on."""
+        return urlsplit(self.public_url).netloc if self.public_url else None
 
     @property
     def url(self) -> str:

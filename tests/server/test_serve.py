@@ -89,7 +89,8 @@ def test_a_manifest_with_problems(data: Path, tmp_path: Path):
 @ONE_ENGINE
 def test_an_address_that_is_not_loopback(data: Path):
     assert refusal("--data", data, "--host", "0.0.0.0") == (
-        "0.0.0.0 is not a loopback address; only this machine's programs are served so far"
+        "0.0.0.0 is not a loopback address, and without TLS everybody on the way could read the tokens; "
+        "let others in through a proxy (--public-url https://…) or a tunnel (ssh -L)"
     )
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
-from html import unescape
 from pathlib import Path
 
 import pytest
 
 from fleet_client.errors import Unreachable
-from tests.tui.driver import Dashboard, dashboard, picture
+from tests.tui.driver import Dashboard, dashboard
 from tests.tui.recorded import Recorded, gesture_lab, job, snapshot, worker
 
 SCREENS = Path(__file__).parent / "screens"
 SIZES = [(80, 24), (120, 36)]
 
 
+def writing() -> bool:
+    return bool(os.environ.get("FLEET_WRITE_SCREENS"))
+
+
 async def same_as(name: str, shown: Dashboard) -> None:
     """What the screen comes to is the stored one; scrollbars and states settle a moment after the words."""
     file = SCREENS / f"{name}.txt"
-    if os.environ.get("FLEET_WRITE_SCREENS"):
+    if writing():
         await shown.pilot.pause(1)
         file.write_text(shown.text + "\n", encoding="utf-8")
     wanted = file.read_text(encoding="utf-8")
@@ -104,17 +106,6 @@ async def test_an_empty_fleet_says_what_to_do_next() -> None:
         await shown.until("fleet-agent run")
         await shown.press("2")
         await shown.until("No job has failed.")
-
-
-async def test_the_picture_in_the_readme_shows_the_dashboard_as_it_is() -> None:
-    def words(svg: str) -> str:
-        text = unescape(re.sub(r"<style.*?</style>|<[^>]*>", "", svg, flags=re.DOTALL)).replace("\xa0", " ")
-        return re.sub("[▁-█]", " ", text).replace(" ", "")  # a scrollbar settles when it likes
-
-    stored = Path(__file__).parents[2] / "docs" / "images" / "dashboard.svg"
-    assert words(stored.read_text(encoding="utf-8")) == words(await picture()), (
-        "python docs/images/dashboard.py"
-    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 6), (60, 15), (240, 70)])

@@ -279,7 +279,7 @@ class Board(Screen[None], inherit_bindings=False):
         self.set_class(view == "metrics", "metrics")
         self.set_focus(self.rows)
         self._set_filter(self.views.typed)
-        self._draw_hints()
+        self.call_after_refresh(self._draw_all)  # at the sizes that this view gives its parts
 
     def action_sort(self) -> None:
         self.views.next_sort()
