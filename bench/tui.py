@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import cycle
 from statistics import median
 
 from bench.figure import Figure
@@ -84,10 +83,9 @@ def saving(place: Place, name: str) -> Iterator[Figure]:
 
 def _events(place: Place, where: str, rate: int, *options: str) -> Load:
     jobs, seconds = (200, 2) if place.quick else (10_000, 20)
-    steps = cycle((b"j", b"j", b"k", b"k"))
     with shown(place, jobs, *options) as (opened, told):
         order = told.order(f"events {where} {rate} {seconds}")
-        return loaded(opened, order, seconds / 2, lambda: opened.step(next(steps)), LAST)
+        return loaded(opened, order, seconds / 2, opened.step, LAST)
 
 
 def printing(place: Place, name: str) -> Iterator[Figure]:

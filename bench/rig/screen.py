@@ -22,6 +22,8 @@ JOB_ID = re.compile(rb"[0-9a-f]{16}")
 """Only the detail of the selected job shows one."""
 CURSOR = re.compile(rb"\x1b\[(\d+);1H\x1b\[[\d;]*m" + "▌".encode())
 """The line of the list that the cursor is drawn on."""
+MIDDLE = 11
+"""A line of the list, in a terminal of 36."""
 KEY_SECONDS = 0.13
 """Between two keys: no multiple of the dashboard's own pace."""
 REPEAT_SECONDS = 0.033
@@ -59,10 +61,11 @@ class Screen:
         while len(self.read(seconds)) > KIB:
             pass
 
-    def step(self, key: bytes) -> float:
-        """Milliseconds until the cursor is drawn on another line of the screen."""
+    def step(self) -> float:
+        """Milliseconds until the cursor is drawn on another line of the screen; away from the list's ends."""
         found = CURSOR.findall(self.terminal.seen)
         self.line = found[-1] if found else self.line
+        key = b"j" if int(self.line or 0) < MIDDLE else b"k"
         return self._answered(key, lambda seen: {*CURSOR.findall(seen)} - {self.line})
 
     def select(self, key: bytes) -> float:

@@ -96,7 +96,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         title = self._title()
         if self._drawn.get(None) != title:
             self._drawn[None] = title
-            self.refresh(Region(0, 0, self.size.width, 1))
+            self.refresh(Region(0, 0, self.scrollable_content_region.width, 1))
         for at in self._visible(above if len(above) > len(self.entries) else self.entries):
             stood = above[at] if at < len(above) else None
             stands = self.entries[at] if at < len(self.entries) else None
@@ -270,7 +270,7 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
     def _refresh_at(self, at: int) -> None:
         y = at + 1 - self.scroll_offset.y
         if 1 <= y < self.size.height:
-            self.refresh(Region(0, y, self.size.width, 1))
+            self.refresh(Region(0, y, self.scrollable_content_region.width, 1))
 
     def on_click(self, event: events.Click) -> None:
         at = event.y - 1 + self.scroll_offset.y
