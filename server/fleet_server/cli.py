@@ -70,7 +70,9 @@ def serve(  # noqa: PLR0913 - a program's flags are its parameters here
         float | None, typer.Option(help="Seconds between heartbeats that agents are told.")
     ] = None,
     sweep: Annotated[float | None, typer.Option(help="Seconds between looks for lost leases.")] = None,
-    max_lost: Annotated[int | None, typer.Option(help="Lost leases after which a job is failed.")] = None,
+    live_after: Annotated[
+        float | None, typer.Option(help="Seconds after which a silent worker is not live.")
+    ] = None,
     backoff: Annotated[
         float | None, typer.Option(help="Seconds before the second attempt after an error.")
     ] = None,

@@ -77,6 +77,6 @@ async def test_the_pictures_of_the_documentation_show_the_dashboard_as_it_is():
         async for name in stops(shown):
             if name in DRAWN:
                 stored = words((IMAGES / f"{name}.svg").read_text(encoding="utf-8"))
-                await shown.until(lambda: words(shown.app.export_screenshot(title="fleet-tui")) == stored)  # noqa: B023
+                await shown.until(lambda: words(shown.app.export_screenshot(title="fleet-tui")) == stored)  # noqa: B023 - called at once
     first = (IMAGES / "dashboard.svg").read_text(encoding="utf-8")
     assert words(first) == words(await picture()), "python docs/images/dashboard.py"

@@ -72,6 +72,8 @@ async def test_the_next_failure_is_read_without_going_back(width: int, height: i
         await shown.press("J", "J", "K")
         await shown.until("c 29")
         assert shown.pager.has_focus
+        await shown.press("escape")
+        await shown.until(lambda: shown.app.board.rows.has_focus and not shown.app.board.has_class("opened"))
 
 
 async def test_a_log_that_is_not_at_hand_is_replaced_by_what_the_worker_told() -> None:

@@ -22,7 +22,6 @@ from tests.tui.recorded import NOW, Recorded, attempt_of, events, gesture_lab, j
 STOPS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("jobs", ("j",), "epoch 24/40"),
     ("log", ("enter",), "f follow"),
-    ("search", ("/", *"0.7", "enter"), "0.7"),
     ("why", ("escape", "escape", "j", "j", "j"), "needs CUDA with 12 GiB; has no GPU"),
     ("typing", ("/", *"state:compl"), "keep it"),
     ("confirm", ("escape", "g", "x"), "Cancel this job?"),
