@@ -30,9 +30,13 @@ from tests.e2e import manifests
 from tests.e2e.house import data_folder, interpreter
 from tests.e2e.programs import Program, living_in, start
 
-LEASE = {"stale-after": 4, "heartbeat": 0.5, "sweep": 0.2, "live-after": 1.2, "max-lost": 8, "backoff": 0.3}
+LEASE = {"stale-after": 4, "heartbeat": 0.5, "sweep": 0.2, "live-after": 1.2, "backoff": 0.3}
 SERVE = ["fleet_server", "serve", "--data", "server", "--manifest", "manifest.toml"]
-SMALL = {"FLEET_SERVER_LOG_RESERVE_MIB": "1", "FLEET_SERVER_LOG_SWEEP": "1"}
+SMALL = {
+    "FLEET_SERVER_LOG_RESERVE_MIB": "1",
+    "FLEET_SERVER_LOG_SWEEP": "1",
+    "FLEET_SERVER_MAX_LOST": "8",
+}
 KEEP_SECONDS = 0.3
 ROOT = Path(__file__).resolve().parents[2]
 
