@@ -75,6 +75,12 @@ class Terminal:
             assert time.monotonic() < deadline, "it does not end"
         return self.process.wait(PATIENCE)
 
+    def hang_up(self) -> int:
+        """The terminal goes without a word, as when an SSH session is killed; how the program then ends."""
+        os.close(self.leader)
+        self.leader = -1
+        return self.process.wait(PATIENCE)
+
     @property
     def is_restored(self) -> bool:
         """The terminal's modes are as before, and the other screen, the mouse and the hidden cursor are gone."""
@@ -86,5 +92,6 @@ class Terminal:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
-        os.close(self.leader)
+        if self.leader >= 0:
+            os.close(self.leader)
         os.close(self._follower)

@@ -116,6 +116,12 @@ def test_a_terminal_that_cannot_be_drawn_on_and_a_theme_that_is_none_exit_2(tmp_
         assert b"there is no theme 'drak', but: dark, light" in opened.seen
 
 
+def test_it_ends_with_its_terminal(nobody: str, tmp_path: Path) -> None:
+    with terminal("--url", nobody, home=tmp_path) as opened:
+        opened.until("Still trying")
+        assert opened.hang_up() == 1
+
+
 def test_colours_are_sent_where_they_are_wanted(nobody: str, tmp_path: Path) -> None:
     with terminal("--url", nobody, home=tmp_path) as opened:
         opened.until("Still trying")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -162,9 +163,16 @@ class FleetTui(Hands, inherit_bindings=False):
         return self.board
 
     def on_mount(self) -> None:
+        if not self.is_headless:
+            self.set_interval(1.0, self._look_for_terminal)
         if self._settings != UNTOUCHED:
             self.call_after_refresh(self._restore)
         self.call_after_refresh(lambda: self.run_worker(self._feed(), group="feed"))
+
+    def _look_for_terminal(self) -> None:
+        """One that is gone says nothing: reading it would go round for ever, and writing block."""
+        if not sys.stdin.isatty():
+            self.exit(return_code=1)
 
     async def _feed(self) -> None:
         """The one link to the coordinator, for as long as the program runs and its token is accepted."""
