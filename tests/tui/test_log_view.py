@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_tui.log import LogText
 from tests.tui.driver import Dashboard, dashboard
 from tests.tui.recorded import Recorded, attempt, before, detail, job, snapshot, uuid
 
@@ -118,3 +119,21 @@ async def test_typing_for_the_text_leaves_the_list_alone() -> None:
         await shown.press("escape")
         await shown.until(lambda: shown.pager.has_focus)
         assert shown.app.board.rows.entries
+
+
+def log_of(name: str, lines: int) -> LogText:
+    log = LogText()
+    log.feed(b"".join(b"%s line %d\n" % (name.encode(), at) for at in range(lines)))
+    return log
+
+
+async def test_a_log_is_opened_at_its_end_though_it_is_shorter_than_the_one_before_and_still_comes():
+    async with reading() as shown:
+        long, short = log_of("long", 2000), log_of("short", 500)
+        shown.pager.show(long, follow=True)
+        await shown.until("long line 1999")
+        shown.pager.show(short, follow=True)
+        short.feed(b"short's last line\n" * 500)
+        shown.pager.grown()
+        await shown.until("short's last line")
+        assert shown.pager.following

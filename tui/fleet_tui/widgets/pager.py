@@ -93,10 +93,10 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
     def show(self, text: Text, *, follow: bool) -> None:
         """Another text, from its beginning or, following, from its end; what is searched for stays."""
         keep = self.reading.keep if isinstance(text, LogText) and isinstance(self.text, LogText) else None
+        self.virtual_size = Size(0, 0)
+        self.scroll_to(0, 0, animate=False, force=True, immediate=True)  # later, it would leave the new text's end
         self.reading, self._widest = Reading(text), 0
         self._set_following(follow)
-        self.virtual_size = Size(0, 0)
-        self.scroll_to(0, 0, animate=False, force=True)
         self._read_anew(keep=keep)
 
     @property
