@@ -138,6 +138,24 @@ def holding(jobs: int, most: float, place: Place, name: str) -> Iterator[Figure]
         yield figure(name, rss_mib(opened.pid), "MiB", most)
 
 
+def choosing(place: Place, name: str) -> Iterator[Figure]:
+    """From the key to the list in another order, and to the list with another letter in its filter; medians."""
+    jobs = 200 if place.quick else 10_000
+    sorted_in, filtered_in = [], []
+    with shown(place, jobs) as (opened, _):
+        for _ in range(2 if place.quick else 14):
+            opened.quiet()
+            sorted_in.append(opened.answered(b"s", b"sort "))
+        for _ in range(1 if place.quick else 7):
+            opened.terminal.type(b"/active-0")
+            opened.quiet()
+            filtered_in.append(opened.answered(b"7", b"active-07"))
+            opened.terminal.type(b"\x1b")
+            opened.quiet()
+    yield figure(name, median(sorted_in), f"ms, {jobs} jobs", 50)
+    yield figure("filter_10000_ms", median(filtered_in), f"ms, {jobs} jobs", 50)
+
+
 def stepping(place: Place, name: str) -> Iterator[Figure]:
     """While the key is held down, without scrolling, and at rest, when another job's detail and log come on top."""
     steps, drawn, rested, took = 2 if place.quick else 8, [], [], []
@@ -171,5 +189,6 @@ PARTS: Parts = {
     "idle_cpu_pct": resting,
     "rss_10000_mib": partial(holding, 10_000, 80),
     "rss_100000_mib": partial(holding, 100_000, 150),
+    "sort_10000_ms": choosing,
     "cursor_step_bytes": stepping,
 }

@@ -273,7 +273,11 @@ class Recorded:
 
 
 def detail(
-    row: JobView, *, history: tuple[AttemptView, ...] = (), hyper: dict[str, object] | None = None
+    row: JobView,
+    *,
+    history: tuple[AttemptView, ...] = (),
+    hyper: dict[str, object] | None = None,
+    needs: Needs | None = None,
 ) -> JobDetail:
     spec = JobSpec.model_validate(
         {
@@ -286,7 +290,7 @@ def detail(
             "train_hosts": ("p01", "p02"),
             "seed": 0,
             "n_resamples": 1000,
-            "needs": Needs(),
+            "needs": needs or Needs(),
         }
     )
     tries = history or (() if row.attempt is None else (attempt(row),))
@@ -337,7 +341,7 @@ ValueError: loss is nan at step 312 (lr=3.0)
 def gesture_lab() -> Recorded:
     """Thirteen jobs on three workers, in the middle of an afternoon: the picture in the README."""
     told = Recorded()
-    gpu = job("transformer-large", "pending", reason="needs CUDA with 12 GiB: no worker that is live has it")
+    gpu = job("transformer-large", "pending", reason="needs CUDA with 24 GiB: no worker that is live has it")
     failed = job(
         "gru-lr-too-high",
         "failed",
@@ -370,7 +374,9 @@ def gesture_lab() -> Recorded:
     rtx = Gpu(kind="cuda", name="RTX 3060", vram_gib=12, driver="560.35")
     busy = tuple(row.job_id for row in running)
     workstation = worker("workstation", number=1, running=busy[:2])
-    capable = workstation.capability.model_copy(update={"gpus": (rtx,), "cores": 16, "ram_gib": 62.7})
+    capable = workstation.capability.model_copy(
+        update={"gpus": (rtx,), "cores": 16, "ram_gib": 62.7, "cpu": "16 x 3.4 GHz"}
+    )
     workers = [
         workstation.model_copy(update={"capability": capable}),
         worker("laptop", number=2, running=busy[2:]),
@@ -384,14 +390,23 @@ def gesture_lab() -> Recorded:
     told.logs[failed.job_id] = asyncio.Queue()
     told.logs[failed.job_id].put_nowait(None)
     for row in jobs:
-        told.details[row.job_id] = detail(row, hyper={"lr": 0.001, "hidden": 64, "epochs": 40})
+        rate = 3.0 if row is failed else 0.001
+        large = Needs(require_cuda=True, min_vram_gib=24) if row is gpu else Needs()
+        told.details[row.job_id] = detail(row, hyper={"lr": rate, "hidden": 64, "epochs": 40}, needs=large)
+    small = Refusal(
+        code="vram", required="24 GiB", offered="12 GiB", message="needs CUDA with 24 GiB; its GPU has 12 GiB"
+    )
     cuda = Refusal(
-        code="cuda", required="12 GiB", offered="none", message="needs CUDA with 12 GiB; has no GPU"
+        code="cuda", required="24 GiB", offered="none", message="needs CUDA with 24 GiB; has no GPU"
     )
     told.explanations[gpu.job_id] = Explanation(
         job_id=gpu.job_id,
         status=JobStatus.PENDING,
-        summary="It needs CUDA with 12 GiB: no worker that is live has it.",
-        workers=(WorkerFit(worker="laptop", refusals=(cuda,)), WorkerFit(worker="pi", refusals=(cuda,))),
+        summary="It needs CUDA with 24 GiB: no worker that is live has it.",
+        workers=(
+            WorkerFit(worker="workstation", refusals=(small,)),
+            WorkerFit(worker="laptop", refusals=(cuda,)),
+            WorkerFit(worker="pi", refusals=(cuda,)),
+        ),
     )
     return told

@@ -80,7 +80,7 @@ async def test_nothing_is_applied_where_there_is_nothing_or_no_right_to(
     async with dashboard(lab) as shown:
         await shown.until("cnn-oracle")
         shown.app.action_plan()
-        await shown.until("read-only: this token" if read_only else "nothing to apply")
+        await shown.until("read-only: orders need" if read_only else "nothing to apply")
         await shown.press("y", "escape")
         await shown.until(lambda: "Reload lab.toml" not in shown.text)
         assert "reload" not in lab.asked

@@ -68,7 +68,7 @@ async def test_why_a_job_waits() -> None:
     async with dashboard(gesture_lab()) as shown:
         await shown.until("cnn-oracle")
         await shown.press("j", "j", "j", "j")
-        await shown.until("needs CUDA with 12 GiB; has no GPU")
+        await shown.until("needs CUDA with 24 GiB; has no GPU")
 
         await same_as("why-120x36", shown)
 

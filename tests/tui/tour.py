@@ -22,7 +22,7 @@ from tests.tui.recorded import NOW, Recorded, attempt_of, events, gesture_lab, j
 STOPS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("jobs", ("j",), "epoch 24/40"),
     ("log", ("enter",), "f follow"),
-    ("why", ("escape", "escape", "j", "j", "j"), "needs CUDA with 12 GiB; has no GPU"),
+    ("why", ("escape", "escape", "j", "j", "j"), "needs CUDA with 24 GiB; has no GPU"),
     ("typing", ("/", *"state:compl"), "keep it"),
     ("confirm", ("escape", "g", "x"), "Cancel this job?"),
     ("marked", ("escape", "space", "space", "space"), "+3"),
@@ -71,10 +71,13 @@ def busy_lab() -> Recorded:
 
 
 @asynccontextmanager
-async def touring(width: int, height: int, theme: str = "dark") -> AsyncIterator[Dashboard]:
-    app = FleetTui(busy_lab(), clock=lambda: NOW, settings=Settings(theme=theme))
+async def touring(
+    width: int, height: int, theme: str = "dark", *, ascii_only: bool = False
+) -> AsyncIterator[Dashboard]:
+    told = busy_lab()
+    app = FleetTui(told, clock=lambda: NOW, settings=Settings(theme=theme, ascii=ascii_only))
     async with app.run_test(size=(width, height)) as pilot:
-        shown = Dashboard(app, pilot, Recorded())
+        shown = Dashboard(app, pilot, told)
         await shown.until("cnn-oracle")
         yield shown
 
@@ -102,7 +105,7 @@ def _letters(text: str, style: Style | None, names: dict[Color | None, str]) -> 
     return "".join(" " if glyph == " " else letter for glyph in text)
 
 
-DRAWN = ("log", "why", "metrics", "failures", "workers")
+DRAWN = ("log", "why", "metrics", "failures", "workers", "events")
 
 
 async def pictures() -> AsyncIterator[tuple[str, str]]:

@@ -29,7 +29,7 @@ DONE: dict[Verb, str] = {
     "drain": "takes no new jobs any more:",
     "resume": "takes jobs again:",
 }
-READ_ONLY = "read-only: this token may only look; orders need the operator's token in FLEET_TOKEN"
+READ_ONLY = "read-only: orders need the operator's token in FLEET_TOKEN"
 REASON = "from the dashboard"
 
 

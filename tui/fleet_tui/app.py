@@ -39,19 +39,19 @@ from fleet_tui.widgets.pager import Pager
 
 PAGE_EVENTS = 200
 """So many are asked for at once on the way back through the history."""
-NO_CONTEXTS: Mapping[str, Callable[[], Access]] = {}
-
-
 MANY = 1000
 """Jobs of a snapshot that takes some memory to read."""
+NO_CONTEXTS: Mapping[str, Callable[[], Access]] = {}
 
 
 class FleetTui(Hands, inherit_bindings=False):
     """Jobs, failures and workers of one fleet, live."""
 
     CSS = Board.LAYOUT
-    SETTLE_SECONDS = 0.06
+    SETTLE_SECONDS = 0.04
     """The cursor rests this long on a row before its log is asked for: a key that is held down asks nothing."""
+    GATHER_SECONDS = 0.015
+    """A text that begins to come after a rest is drawn so soon: a log's end is there in one piece."""
     PATIENCE_SECONDS = 0.3
     """What was shown of the job before is shown so long for want of an answer about this one."""
     COMMANDS = {Commands}
@@ -92,6 +92,7 @@ class FleetTui(Hands, inherit_bindings=False):
         self.board = Board(self.store, self.inspector, access, self.clock, whose)
         self._coordinator: Coordinator | None = None
         self._flush_due = self._text_due = False
+        self._text_shown_at = 0.0
         self._dropped = 0
         self._asked_before: int | None = None
         self._needs: set[Need] = set()
@@ -270,10 +271,11 @@ class FleetTui(Hands, inherit_bindings=False):
         self._dropped += dropped
         if not self._text_due:
             self._text_due = True
-            self.set_timer(self._pace.seconds, self._show_text)
+            rest = self._text_shown_at + self._pace.seconds - self._now()
+            self.set_timer(max(self.GATHER_SECONDS, rest), self._show_text)
 
     def _show_text(self) -> None:
-        self._text_due = False
+        self._text_due, self._text_shown_at = False, self._now()
         dropped, self._dropped = self._dropped, 0
         self.board.text_grew(dropped)
 
@@ -301,7 +303,7 @@ class FleetTui(Hands, inherit_bindings=False):
                 stream = whole_log(coordinator, row.job.job_id, chosen.attempt if chosen else None)
                 size = await write_pieces(path, stream)
             else:
-                size = write_lines(path, self.board.shown_text)
+                size = write_lines(path, self.board.pager.shown)
         except (OSError, FleetError) as error:
             self.board.say(f"{path} was not saved: {error}", ok=False)
         else:

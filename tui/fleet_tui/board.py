@@ -43,7 +43,7 @@ class Board(Screen[None], inherit_bindings=False):
     Rows { height: 1fr; }
     Rows, Pager { scrollbar-background: $background; scrollbar-background-hover: $background;
                   scrollbar-background-active: $background; scrollbar-corner-color: $background; }
-    #plot { height: 1fr; padding: 0 1; display: none; } .metrics #plot { display: block; }
+    #plot { height: 1fr; display: none; } .metrics #plot { display: block; }
     .metrics Detail, .opened #lists, .low Detail, .workers #rule, .workers #text { display: none; }
     .opened Detail { display: block; } .opened.metrics Detail { display: none; }
     """
@@ -195,9 +195,9 @@ class Board(Screen[None], inherit_bindings=False):
         )
 
     def _draw_plot(self) -> None:
-        width, height = self._plot.size.width - 2, self._plot.size.height
-        title = ruled(self.curves.title(), [], width)
-        self._plot.show(title, *self.curves.drawing(width, height - 1))
+        width, height = self._plot.size
+        drawing = self.curves.drawing(width - 2, height - 1)
+        self._plot.show(ruled(self.curves.title(), [], width), *([(" ", "plain"), *line] for line in drawing))
 
     def _select(self) -> None:
         """What the cursor is on now, or the marks, may ask for more; so may the end of the events."""
@@ -206,7 +206,7 @@ class Board(Screen[None], inherit_bindings=False):
         if self.views.view != "metrics":
             self.post_message(self.Selected(self.selected))
             return
-        subjects = self.views.subjects(self._store, self.rows.marked or [self.rows.cursor or ""])
+        subjects = self.views.subjects(self._store, self.rows.chosen)
         if self.curves.look_at([one for one in subjects if isinstance(one, JobRow)]):
             self.post_message(self.Compared())
         self._draw_plot()
@@ -214,12 +214,6 @@ class Board(Screen[None], inherit_bindings=False):
     @property
     def pager(self) -> Pager:
         return self._detail.pager
-
-    @property
-    def shown_text(self) -> list[str]:
-        """The rows of the text as they are read."""
-        reading = self._detail.pager.reading
-        return [reading.part(row) for row in range(reading.rows)]
 
     def text_grew(self, dropped: int) -> None:
         pager = self._detail.pager
@@ -266,7 +260,9 @@ class Board(Screen[None], inherit_bindings=False):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that mean nothing in the list of workers are not offered there; typing a filter is typing."""
-        if isinstance(self.focused, Input) and action in ("view", "filter", "search"):
+        typed = ("view", "filter", "search") if isinstance(self.focused, Input) else ()
+        hidden = ("sort", "reverse", "group") if self.has_class("opened") else ()
+        if action in (*typed, *hidden):
             return False
         if action in ("filter", "search"):
             return self._detail.pager.has_focus is (action == "search")
@@ -332,7 +328,7 @@ class Board(Screen[None], inherit_bindings=False):
         if alike:
             ids: Iterable[str] = listings.alike(self.views.listing(self._store, self._now), self.rows.cursor)
         else:
-            ids = self.rows.marked or [self.rows.cursor or ""]
+            ids = self.rows.chosen
         subjects = self.views.subjects(self._store, ids)
         targets = [one.job if isinstance(one, JobRow) else one for one in subjects]
         order = READ_ONLY if self._access.read_only else order_for(verb, targets)

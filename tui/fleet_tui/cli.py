@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--ascii", action=argparse.BooleanOptionalAction, help="no character beyond ASCII is drawn"
     )
-    made.add_argument("--slow", action="store_true", help="draw what arrives once a second")
+    made.add_argument("--slow", action="store_true", help="draw what arrives less than once a second")
     files = made.add_mutually_exclusive_group()
     files.add_argument("--record", metavar="FILE", help="also write what the coordinator says to FILE")
     files.add_argument("--replay", metavar="FILE", help="play such a file; no coordinator is needed")

@@ -297,15 +297,14 @@ def worker_title(worker: WorkerView, store: Store, now: datetime) -> Line:
 def worker_facts(worker: WorkerView, store: Store, now: datetime) -> list[Line]:
     able = worker.capability
     running = [row.job.name for row in store.running_on(worker)]
-    gpus = ", ".join(f"{gpu.name} {gpu.vram_gib:.0f} GiB ({gpu.kind})" for gpu in able.gpus) or "none"
+    gpus = [f"{gpu.name} {gpu.vram_gib:.0f} GiB ({gpu.kind})" for gpu in able.gpus]
+    machine = [f"{able.cores} cores", f"{able.ram_gib:.1f} GiB RAM", *(gpus or ["no GPU"]), able.os, able.cpu]
     commit = (
         f" · commit {able.git_commit[:10]}{' with changes' * bool(able.git_dirty)}" if able.git_commit else ""
     )
     facts = {
         "models": " ".join(able.models) or "none",
-        "gpu": gpus,
-        "machine": f"{able.cores} cores · {able.ram_gib:.1f} GiB RAM · {able.os}"
-        + f" · {able.cpu}" * bool(able.cpu),
+        "machine": " · ".join(filter(None, machine)),
         "software": f"fleet {worker.version} · Python {able.python or '?'} · torch {able.torch or 'none'}{commit}",
         "about": worker.description,
     }

@@ -6,7 +6,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import Input
 
-from fleet_tui.text import Line, line_width
+from fleet_tui.text import Line, joined, line_width
 from fleet_tui.views import VIEWS
 
 BOARD_KEYS: list[BindingType] = [
@@ -31,7 +31,7 @@ BOARD_KEYS: list[BindingType] = [
     Binding("J", "next_row(1)", "next, before", show=False),
     Binding("K", "next_row(-1)", "next, before", show=False),
     Binding("n", "plot('name')", "metric"),
-    Binding("L", "plot('log')", "log"),
+    Binding("L", "plot('log')", "log scale"),
     Binding("o", "plot('smooth')", "smooth"),
     Binding("T", "plot('time')", "time"),
     Binding("tab", "app.focus_next", "list or text", show=False),
@@ -44,6 +44,9 @@ SIGNS = {
     "escape": "Esc", "space": "Space", "tab": "Tab", "home": "Home", "end": "End", "asterisk": "*",
     "ampersand": "&", "at": "@", "backslash": "\\", "pageup": "PgUp", "pagedown": "PgDn",
 }  # fmt: skip
+
+
+GAP = "   "
 
 
 def sign(key: str) -> str:
@@ -66,10 +69,15 @@ def hints(screen: Screen[None], width: int) -> Line:
     if isinstance(screen.focused, Input):
         return [("⏎", "accent"), (" keep it   ", "dim"), ("Esc", "accent"), (" drop it", "dim")]
     away = screen.focused is not None and screen.focused.id == "text"
-    line: Line = [("Esc", "accent"), (" back   ", "dim")] if away else []
-    for key, active in screen.active_bindings.items():
-        if active.binding.show and active.enabled:
-            item: Line = [(sign(key), "accent"), (f" {active.binding.description}   ", "dim")]
-            if line_width(line) + line_width(item) <= width + 3:
-                line += item
-    return line
+    line: Line = [("Esc", "accent"), (" back", "dim")] if away else []
+    keys = {key: active.binding for key, active in screen.active_bindings.items() if active.enabled}
+    items = {key: _hint(key, binding) for key, binding in keys.items() if binding.show}
+    last = items.pop("question_mark", [])  # there is always room for it: it leads to all the others
+    for item in items.values():
+        longer = joined(line, item, gap=GAP)
+        line = longer if line_width(joined(longer, last, gap=GAP)) <= width else line
+    return joined(line, last, gap=GAP)
+
+
+def _hint(key: str, binding: Binding) -> Line:
+    return [(sign(key), "accent"), (f" {binding.description}", "dim")]

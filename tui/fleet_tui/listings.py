@@ -100,8 +100,7 @@ def job_of(row_id: str) -> str:
 def failures_listing(store: Store, query: Query, clock: Clock) -> Listing:
     """What failed, by error; below it what was requeued since, until that is over."""
     failed = [row for row in store.jobs.values() if row.job.status is JobStatus.FAILED]
-    sort = "updated" if query.sort == "status" else query.sort  # all of them have the same status
-    shown = replace(query, sort=sort, group=lambda row: one_line(fingerprint(row)))
+    shown = replace(query, group=lambda row: one_line(fingerprint(row)))
     entries = shown.run(failed, clock())
     if all(entry.count == 1 for entry in entries if isinstance(entry, Heading)):
         entries = [entry for entry in entries if isinstance(entry, str)]

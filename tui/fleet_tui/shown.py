@@ -17,7 +17,7 @@ TAIL_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A title with the row's id, labelled facts, and a text with its label and state."""
+    """A title with the job's id, labelled facts, and a text with its label and state."""
 
     title: Line
     name: str
@@ -66,4 +66,4 @@ def _tail(inspector: Inspector) -> list[str]:
 
 def of_worker(worker: WorkerView, store: Store, now: datetime) -> Shown:
     told = facts.worker_facts(worker, store, now)
-    return Shown(facts.worker_title(worker, store, now), worker.worker, told)
+    return Shown(facts.worker_title(worker, store, now), "", told)

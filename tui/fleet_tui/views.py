@@ -51,12 +51,17 @@ class Views:
         return self.listed in ("jobs", "failures")
 
     @property
+    def _sort(self) -> str:
+        """All failures have the same status: the last one comes first."""
+        return "updated" if self.listed == "failures" and self.sort == "status" else self.sort
+
+    @property
     def order(self) -> str:
         """The order that the operator chose, in words."""
         if not self.is_sorted:
             return ""
         by = f" by {self.group}" if self.group and self.listed == "jobs" else ""
-        return f"sort {self.sort}{' reversed' * self.descending}{by}"
+        return f"sort {self._sort}{' reversed' * self.descending}{by}"
 
     def offers(self, action: str, *parameters: object) -> bool:
         """Whether a key that does this means anything here."""
@@ -121,7 +126,7 @@ class Views:
 
     @property
     def _query(self) -> Query:
-        return Query(parsed(self.typed, JOBS), self.sort, self.descending)
+        return Query(parsed(self.typed, JOBS), self._sort, self.descending)
 
     def _ranked(self) -> Ranking:
         """The one of before while it holds; ages change without a word from the coordinator."""
@@ -131,12 +136,10 @@ class Views:
         return self._ranking
 
     def subjects(self, store: Store, row_ids: Iterable[str]) -> list[Subject]:
-        """The jobs and workers that rows of the list are about, each once, in the store's order."""
-        wanted = set(map(listings.job_of, row_ids))
+        """The jobs and workers that rows of the list are about, each once, in the order of the rows."""
+        wanted = dict.fromkeys(map(listings.job_of, row_ids))
         if self.listed == "events":
             about = [event for event in store.events if str(event.event) in wanted]
-            wanted = {event.job_id or event.worker_id for event in about}
-        jobs = [store.jobs[one] for one in wanted if one in store.jobs]
-        if len(jobs) > 1:
-            jobs = [row for job_id, row in store.jobs.items() if job_id in wanted]
-        return [*jobs, *(worker for one, worker in store.workers.items() if one in wanted)]
+            wanted = dict.fromkeys(event.job_id or event.worker_id or "" for event in about)
+        found = (store.jobs.get(one) or store.workers.get(one) for one in wanted)
+        return [subject for subject in found if subject is not None]

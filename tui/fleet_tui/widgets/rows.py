@@ -198,6 +198,14 @@ class Rows(ScrollView, can_focus=True, inherit_bindings=False):
         return "V " * (self._range is not None) + f"+{len(self.marked)}" if self.marked else ""
 
     @property
+    def chosen(self) -> list[str]:
+        """The marked rows in the order of the list, those that a filter hides last; else the cursor's."""
+        if not self.marked:
+            return [self.cursor] if self.cursor else []
+        at = {entry: nth for nth, entry in enumerate(self.entries) if entry in self.marked}
+        return sorted(self.marked, key=lambda row_id: (at.get(row_id, len(self.entries)), row_id))
+
+    @property
     def shows_end(self) -> bool:
         """Whether the last row is on the screen."""
         return self.scroll_offset.y + self._page >= len(self.entries)
