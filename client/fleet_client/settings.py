@@ -8,8 +8,11 @@ from urllib.parse import urlsplit
 
 from fleet_client import contexts
 from fleet_client.errors import BadAddress
+from fleet_protocol.credentials import PREFIXES
 from fleet_protocol.local import Role, find_token, is_loopback
 from fleet_protocol.version import DEFAULT_URL
+
+VIEWERS = PREFIXES["viewer"] + "_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +22,7 @@ class Target:
     url: str
     token: str | None = field(default=None, repr=False)
     read_only: bool = False
-    """Only a viewer's token was found."""
+    """Only a viewer's token was found, as far as its text tells."""
     context: str = ""
     """The name under which the settings file has it."""
     origin: str = "default"
@@ -60,9 +63,8 @@ def find_target(url: str | None = None, *, role: Role = "operator", context: str
     given = None if context else os.environ.get("FLEET_TOKEN")
     own = kept.contexts[name].read_token() if name and not given else None
     if given or own:
-        return Target(
-            address, (given or own or "").strip(), False, name, origin, "FLEET_TOKEN" if given else "context"
-        )
+        told, told_by = (given or own or "").strip(), "FLEET_TOKEN" if given else "context"
+        return Target(address, told, told.startswith(VIEWERS), name, origin, told_by)
     for least in dict.fromkeys((role, "viewer")):
         if token := find_token(address, least, mine):
             return Target(address, token, least != role, name, origin, f"{least}'s token of this machine")

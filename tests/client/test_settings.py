@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from fleet_client.errors import BadAddress
 from fleet_client.settings import checked_url, find_target
+from fleet_protocol.credentials import Kind, make
 from fleet_protocol.local import LocalServer, write_note
 from fleet_protocol.version import DEFAULT_URL
 
@@ -32,6 +34,12 @@ def test_http_is_for_this_machine_only():
 def test_what_is_no_address_is_refused(url: str):
     with pytest.raises(BadAddress):
         checked_url(url)
+
+
+def test_a_viewers_token_is_known_by_its_text(monkeypatch: pytest.MonkeyPatch):
+    for kind in get_args(Kind):
+        monkeypatch.setenv("FLEET_TOKEN", str(make(kind)))
+        assert find_target().read_only is (kind == "viewer")
 
 
 def test_the_best_token_of_this_account_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

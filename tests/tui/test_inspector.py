@@ -11,9 +11,10 @@ from fleet_client.errors import NotFound, Unreachable
 from fleet_protocol.errors import Code
 from fleet_protocol.jobs import Explanation, JobDetail
 from fleet_protocol.logs import LogEnd, LogStart, LogTime
+from fleet_tui.facts import Link, link_line
 from fleet_tui.inspector import Inspector
 from fleet_tui.store import JobRow
-from tests.tui.recorded import Recorded, attempt_of, job, refusal
+from tests.tui.recorded import NOW, Recorded, attempt_of, job, refusal
 
 OLD, NEW = JobRow(job("old", "running")), JobRow(job("new", "running"))
 
@@ -118,3 +119,13 @@ async def test_a_missing_log_is_not_missed_under_the_next_job() -> None:
         inspector.look_at(NEW)
         told.answers.set()
     assert inspector.log_state == ""
+
+
+async def test_how_long_an_answer_takes_is_shown_where_it_is_felt() -> None:
+    told, times = Recorded(), iter([1.0, 1.25])
+    row = told.hold(job("cnn", "running"))[0]
+    inspector = Inspector(lambda: None, lambda _: None, lambda: next(times))
+    inspector.look_at(JobRow(row))
+    await inspector.load(told)
+    assert link_line(Link("live"), None, NOW, inspector.round_trip)[1][0] == " · answers in 0.2s"
+    assert len(link_line(Link("live"), None, NOW, 0.09)) == 1

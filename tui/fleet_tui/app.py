@@ -48,9 +48,9 @@ class FleetTui(Hands, inherit_bindings=False):
     """Jobs, failures and workers of one fleet, live."""
 
     CSS = Board.LAYOUT
-    SETTLE_SECONDS = 0.04
+    SETTLE_SECONDS = 0.045
     """The cursor rests this long on a row before its log is asked for: a key that is held down asks nothing."""
-    GATHER_SECONDS = 0.015
+    GATHER_SECONDS = 0.01
     """A text that begins to come after a rest is drawn so soon: a log's end is there in one piece."""
     PATIENCE_SECONDS = 0.3
     """What was shown of the job before is shown so long for want of an answer about this one."""
@@ -87,7 +87,7 @@ class FleetTui(Hands, inherit_bindings=False):
         """Nothing is known yet of the fleet that `access` leads to."""
         self.access, self.context = access, context
         self.store = Store()
-        self.inspector = Inspector(self._inspected, self._text_grew)
+        self.inspector = Inspector(self._inspected, self._text_grew, lambda: self.clock().timestamp())
         whose = context if len(self.contexts) > 1 and context else "fleet"
         self.board = Board(self.store, self.inspector, access, self.clock, whose)
         self._coordinator: Coordinator | None = None

@@ -163,7 +163,7 @@ class Board(Screen[None], inherit_bindings=False):
 
     def _draw_header(self) -> None:
         now = self._clock()
-        link = facts.link_line(self.link, self._told.told_at, now)
+        link = facts.link_line(self.link, self._told.told_at, now, self._inspector.round_trip)
         if self.paused_at is not None:
             link = [(f"paused {ago(self.paused_at, now)}", "warn"), (" · ", "dim"), *link]
         if self._access.read_only:

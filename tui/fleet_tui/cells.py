@@ -61,7 +61,7 @@ WORKER_COLUMNS = (
     Column("NAME", 10, 30),
     Column("JOBS", 5, 5, right=True),
     Column("CORES", 5, 5, right=True),
-    Column("RAM", 9, 9, right=True),
+    Column("RAM", 9, 9, from_width=66, right=True),
     Column("GPU", 4, 28),
     Column("CPU", 4, 4, from_width=96, right=True),
     Column("GPU", 4, 4, from_width=96, right=True),

@@ -47,12 +47,17 @@ SILENCE = timedelta(seconds=10)
 """A coordinator that is well says something every second."""
 
 
-def link_line(link: Link, told_at: datetime | None, at: datetime) -> Line:
-    """`● live`, or that it is not and how old the data is."""
+SLOW_SECONDS = 0.1
+"""A coordinator that takes longer than this to answer is felt under the keys."""
+
+
+def link_line(link: Link, told_at: datetime | None, at: datetime, round_trip: float = 0.0) -> Line:
+    """`● live`, how long an answer takes where that is felt; or that it is not live and how old the data is."""
     if link.state == "live":
         if told_at is not None and at - told_at > SILENCE:
             return [(f"! no word for {ago(told_at, at)}", "warn")]
-        return [("● live", "good")]
+        felt: Line = [(f" · answers in {round_trip:.1f}s", "dim")] if round_trip >= SLOW_SECONDS else []
+        return [("● live", "good"), *felt]
     age: Line = [(f" · data {ago(told_at, at)} old", "dim")] if told_at else []
     if link.state == "lost" and link.retry_at and link.retry_at > at:
         return [(f"○ reconnecting in {ceil((link.retry_at - at).total_seconds())}s", "warn"), *age]

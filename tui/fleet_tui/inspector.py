@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -25,8 +26,15 @@ DRAWN_POINTS = 1000
 class Inspector:
     """What is known of the selected job beyond its row. `changed` and `grown` say when to draw again."""
 
-    def __init__(self, changed: Callable[[], None], grown: Callable[[int], None]) -> None:
-        self._changed, self._grown = changed, grown
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        grown: Callable[[int], None],
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._changed, self._grown, self._seconds = changed, grown, seconds
+        self.round_trip = 0.0
+        """Seconds that the coordinator took for its last answer about a job."""
         self.job_id: str | None = None
         self.forget()
 
@@ -115,8 +123,10 @@ class Inspector:
         job_id = self.job_id
         if job_id is None:
             return
+        asked = self._seconds()
         try:
             detail = await coordinator.job(job_id)
+            self.round_trip = self._seconds() - asked
             if self.job_id != job_id:
                 return
             self.detail = detail
