@@ -13,10 +13,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from prometheus_client.metrics import MetricWrapperBase
+
 from docs.interface import breaking
 from fleet_protocol.errors import Code
 from fleet_server.app import create_app
 from fleet_server.errors import Refusal
+from fleet_server.exposition.meters import Meters
 from fleet_server.settings import Settings
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -63,7 +66,26 @@ def interface() -> str:
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"errors.md": errors, "openapi.json": interface}
+def metrics() -> str:
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /metrics` with a viewer's token, as Prometheus reads it; [Observe](../howto/observe.md) says how.",
+        "Counters and histograms begin at zero with the coordinator; gauges tell the moment of the scrape.",
+        "",
+        "| name | kind | labels | what it tells |",
+        "|---|---|---|---|",
+    ]
+    for metric in vars(Meters()).values():
+        if isinstance(metric, MetricWrapperBase):
+            told = next(iter(metric.describe()))
+            name = told.name + "_total" * (told.type == "counter")
+            labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "–"
+            lines.append(f"| `{name}` | {told.type} | {labels} | {told.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {"errors.md": errors, "metrics.md": metrics, "openapi.json": interface}
 
 
 def main() -> None:

@@ -37,6 +37,8 @@ from fleet_server.events.hook import FailureHook
 from fleet_server.events.live import Live
 from fleet_server.events.queries import last_event
 from fleet_server.events.routes import router as event_routes
+from fleet_server.exposition.meters import Meters
+from fleet_server.exposition.routes import router as exposition_routes
 from fleet_server.jobs.queries import open_attempts
 from fleet_server.jobs.routes import router as job_routes
 from fleet_server.jobs.service import Jobs
@@ -103,6 +105,7 @@ def create_app(settings: Settings, clock: Clock | None = None, database: Databas
         manifest_routes,
         access_routes,
         health.router,
+        exposition_routes,
     )
     for router in routers:
         app.include_router(router)
@@ -133,6 +136,7 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
     artifacts, blobs = Artifacts(database, clock, content, Index(settings.data)), Blobs(database, content)
     manifests = Manifests(database, roster, matching, blobs, settings.manifest)
     streams = Streams(on_gauges=roster.measure)
+    meters = Meters()
     log_store = LogStore(settings.data / "logs", clock, settings.log_reserve_mib * 1024**2)
     metric_store = MetricStore(settings.data / "metrics")
     services = Services(
@@ -157,16 +161,16 @@ async def _open(settings: Settings, clock: Clock, database: Database) -> Service
                 *_strays(settings, database),
             ),
         ),
-        logs=Logs(database, clock, log_store),
+        logs=Logs(database, clock, log_store, meters.log_bytes.inc),
         metrics=Metrics(database, metric_store),
         streams=streams,
         feed=feed,
+        meters=meters,
         live=Live(database, clock, roster, matching, log_store, metric_store),
     )
-    database.writer.on_commit(roster.leases.on_commit)
-    database.writer.on_commit(feed.on_commit)
-    database.writer.on_commit(services.logs.on_commit)
-    database.writer.on_commit(services.superseded.on_commit)
+    for told in (roster.leases, feed, services.logs, services.superseded, meters):
+        database.writer.on_commit(told.on_commit)
+    database.writer.on_batch = meters.batch.observe
     await blobs.take_stock()
     await manifests.load_current()
     if settings.manifest is not None:

@@ -92,6 +92,8 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listeners: list[Callable[[Sequence[EventRow]], None]] = []
         self._leapt_to = 0
+        self.on_batch: Callable[[int], None] = lambda size: None
+        """Called in the event loop with the number of operations that one commit made durable."""
         self.on_lost: Callable[[], None] = lambda: None
         """Called in the event loop when the connection is gone, and with it the right to write."""
 
@@ -192,6 +194,7 @@ class Writer:
             else:
                 task.future.set_exception(error)
                 task.future.exception()  # a caller that went away must not leave a warning behind
+        self.on_batch(len(answers))
         if written:
             for listener in self._listeners:
                 listener(written)

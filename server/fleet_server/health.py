@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -9,7 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from fleet_protocol.health import Health, Part, Ready
 from fleet_protocol.version import program_version
 from fleet_server.access.guard import GuardedRoute
+from fleet_server.database import DatabaseLost
 from fleet_server.services import Use
+
+PATIENCE_SECONDS = 5.0
+"""A writer that needs longer for nothing is not ready."""
 
 router = APIRouter(prefix="/v1", tags=["health"], route_class=GuardedRoute)
 
@@ -31,9 +37,14 @@ async def ready(use: Use, response: Response) -> Ready:
 
 async def _database(use: Use) -> Part:
     try:
-        async with use.database.read() as connection:
-            await connection.execute(text("select 1"))
-        await use.database.writer.run(lambda tx: None)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            async with use.database.read() as connection:
+                await connection.execute(text("select 1"))
+            await use.database.writer.run(lambda tx: None)
+    except TimeoutError:
+        return Part(ok=False, detail=f"nothing was written for {PATIENCE_SECONDS:g} s")
+    except DatabaseLost:
+        return Part(ok=False, detail="the connection is gone: another coordinator may be the active one")
     except SQLAlchemyError as error:
         return Part(ok=False, detail=type(error).__name__)
     return Part(ok=True)

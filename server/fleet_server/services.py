@@ -17,6 +17,7 @@ from fleet_server.clock import Clock
 from fleet_server.database import Database
 from fleet_server.events.feed import Feed
 from fleet_server.events.live import Live
+from fleet_server.exposition.meters import Meters
 from fleet_server.jobs.service import Jobs
 from fleet_server.logs.service import Logs
 from fleet_server.logs.stream import Streams
@@ -49,6 +50,7 @@ class Services:
     streams: Streams
     feed: Feed
     live: Live
+    meters: Meters
     loops: list[asyncio.Task[None]] = field(default_factory=list)
 
     def begin_closing(self) -> None:

@@ -49,7 +49,7 @@ def _doors() -> list[Door]:
     found = []
     for route in _flat(create_app(Settings(data=Path("unused")))):
         path, name = getattr(route, "path", ""), getattr(route, "name", "")
-        if path.startswith("/v1"):
+        if path.startswith(("/v1", "/metrics")):
             methods = getattr(route, "methods", None)
             found += [Door(name, path, method) for method in methods or [None]]
     return found

@@ -17,6 +17,7 @@ PUBLIC: frozenset[Role] = frozenset()
 PERMISSIONS: dict[str, frozenset[Role]] = {
     "health": PUBLIC,
     "ready": VIEWER,
+    "scrape": VIEWER,
     "enrol": PUBLIC,  # a join token lets in, and is looked at there
     # workers
     "replace_credential": AGENT,

@@ -14,11 +14,18 @@ class Feed:
     def __init__(self, last: int) -> None:
         self.last = last
         self.closing = False
+        self.cursors: dict[object, int] = {}
+        """How far each reader of the history is."""
         self._moved = asyncio.Event()
 
     def on_commit(self, events: Sequence[EventRow]) -> None:
         self.last = max(self.last, events[-1].event)
         self._wake()
+
+    @property
+    def lag(self) -> int:
+        """Events that the slowest reader has yet to read."""
+        return max((self.last - cursor for cursor in self.cursors.values()), default=0)
 
     def close(self) -> None:
         """Nobody shall wait any longer."""

@@ -39,10 +39,14 @@ class Follower:
 
     async def run(self, after: int | None) -> None:
         cursor = after if after is not None and await self._knows(after) else await self._snapshot()
-        while not self.feed.closing:
-            cursor = await self._catch_up(cursor)
-            await self._tell_live()
-            await self.feed.wait_beyond(cursor, LIVE_SECONDS)
+        try:
+            while not self.feed.closing:
+                self.feed.cursors[id(self)] = cursor
+                self.feed.cursors[id(self)] = cursor = await self._catch_up(cursor)
+                await self._tell_live()
+                await self.feed.wait_beyond(cursor, LIVE_SECONDS)
+        finally:
+            self.feed.cursors.pop(id(self), None)
 
     async def _knows(self, cursor: int) -> bool:
         async with self.database.read() as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -56,6 +56,8 @@ class Logs:
     database: Database
     clock: Clock
     store: LogStore
+    on_bytes: Callable[[int], None] = lambda count: None
+    """Told how many bytes came."""
     _open: set[AttemptId] = field(default_factory=set)
     """Attempts that are known and whose logs are not closed."""
     _news: dict[AttemptId, int] = field(default_factory=dict)
@@ -65,6 +67,7 @@ class Logs:
 
     async def append(self, attempt: AttemptId, offset: int, data: bytes) -> int:
         await self._require(attempt, offset + len(data))
+        self.on_bytes(len(data))
         return await self.store.append(attempt, offset, data)
 
     async def append_hole(self, attempt: AttemptId, offset: int, length: int) -> int:
