@@ -64,7 +64,8 @@ async def test_the_queue_by_status_and_by_what_it_waits_for(fleet: Coordinator, 
 
     await worker.error(held)
     again = await scraped(fleet)
-    assert (again["fleet_jobs_pending", ("retry",)], again["fleet_leases", ()]) == (1, 0)
+    assert [again["fleet_jobs_pending", (name,)] for name in ("retry", "busy", "turn")] == [1, 0, 2]
+    assert again["fleet_leases", ()] == 0
     assert again["fleet_events_total", ("started",)] == 1
     assert again["fleet_writer_batch_operations_count", ()] > seen["fleet_writer_batch_operations_count", ()]
 
