@@ -10,5 +10,5 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
     """True as soon as `event` is set; False after `seconds` without it."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            return await event.wait()
-    return False
+            await event.wait()
+    return event.is_set()  # also in the very moment in which the time ran out
