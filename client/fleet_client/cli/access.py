@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fleet_client.cli.output import emit, print_json, print_text, table
-from fleet_client.cli.session import USAGE, Json, Url, ask, fail, note
+from fleet_client.cli.session import USAGE, Host, Json, Url, ask, fail, note
 from fleet_client.text import span
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def revoke_token(token_id: Id, *, url: Url = None, json: Json = False) -> None:
 
 
 def revoke(
-    worker: Annotated[str, typer.Argument(help="The worker's name, its id, or a unique beginning of that.")],
+    worker: Host,
     *,
     reason: Annotated[str, typer.Option(help="Kept in the history.")] = "",
     url: Url = None,

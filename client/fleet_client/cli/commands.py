@@ -24,6 +24,7 @@ from fleet_client.cli import (
     reading,
     reporting,
 )
+from fleet_client.cli.completion import fleets
 from fleet_client.cli.session import Url, sentences
 from fleet_protocol.version import program_version
 
@@ -77,7 +78,8 @@ def fleet(
     given: typer.Context,
     url: Url = None,
     context: Annotated[
-        str | None, typer.Option("--context", help="A fleet by its name: fleet context list.")
+        str | None,
+        typer.Option("--context", help="A fleet by its name: fleet context list.", autocompletion=fleets),
     ] = None,
     version: Annotated[
         bool,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from fleet_client.cli.output import SHORT, emit, facts, heading, print_text, table, word
-from fleet_client.cli.session import USAGE, Json, Url, ask, fail
+from fleet_client.cli.session import USAGE, Jobs, Json, Url, ask, fail
 from fleet_client.text import cut, figure, one_line, span
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ CAUTION = "Intervals that overlap prove no two jobs equal, and another seed may 
 
 
 def compare(
-    jobs: Annotated[list[str], typer.Argument(help="Ids, unique beginnings of ids, or exact names.")],
+    jobs: Jobs,
     *,
     url: Url = None,
     json: Json = False,

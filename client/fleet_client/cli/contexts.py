@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 from fleet_client import contexts
+from fleet_client.cli.completion import fleets
 from fleet_client.cli.output import emit, print_text, table
 from fleet_client.cli.session import Json, Url, fail, note
 from fleet_client.settings import checked_url, find_target
 
 app = typer.Typer(no_args_is_help=True, help="Several fleets by name: list, use, add, remove.")
 config = typer.Typer(no_args_is_help=True, help="What this program would use, and who said so.")
-Name = Annotated[str, typer.Argument(help="The context's name.")]
+Name = Annotated[str, typer.Argument(help="The context's name.", autocompletion=fleets)]
 
 
 @app.command("list")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet_client.cli.output import print_text
-from fleet_client.cli.session import Url, ask
+from fleet_client.cli.session import Jobs, Url, ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fleet_client.export import Run
 
 app = typer.Typer(no_args_is_help=True, help="Curves, results and settings for TensorBoard or MLflow.")
-Jobs = Annotated[list[str], typer.Argument(help="Ids, unique beginnings of ids, or exact names.")]
 
 
 @app.command()

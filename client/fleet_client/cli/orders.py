@@ -10,9 +10,10 @@ from uuid import UUID
 
 import typer
 
+from fleet_client.cli.completion import completing_jobs
 from fleet_client.cli.manifest import source_of
 from fleet_client.cli.output import print_json
-from fleet_client.cli.session import FAILED, USAGE, Job, Json, Url, ask, described, fail, note
+from fleet_client.cli.session import FAILED, USAGE, Host, Job, Json, Url, ask, described, fail, note
 from fleet_client.errors import Refused
 from fleet_client.text import counted, one_line
 
@@ -23,13 +24,22 @@ if TYPE_CHECKING:
 
     Order = Callable[[FleetClient, JobView], Awaitable[JobView]]
 
-Jobs = Annotated[list[str], typer.Argument(help="Ids, unique beginnings of ids, or exact names.")]
+Ended = completing_jobs("failed", "cancelled", "completed")
+Open = completing_jobs("pending", "claimed", "running")
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even for several jobs.")]
 Reason = Annotated[str, typer.Option(help="Kept in the history.")]
-Host = Annotated[str, typer.Argument(help="The worker's name, its id, or a unique beginning of that.")]
 
 
-def cancel(jobs: Jobs, *, reason: Reason = "", yes: Yes = False, url: Url = None, json: Json = False) -> None:
+def cancel(
+    jobs: Annotated[
+        list[str], typer.Argument(help="Ids, unique beginnings of ids, or exact names.", autocompletion=Open)
+    ],
+    *,
+    reason: Reason = "",
+    yes: Yes = False,
+    url: Url = None,
+    json: Json = False,
+) -> None:
     """Take jobs out of the queue, or stop them where they run."""
     done = carried_out("cancel", jobs, lambda fleet, job: fleet.cancel(job.job_id, reason), yes=yes, url=url)
     report(done, json=json)
@@ -37,7 +47,8 @@ def cancel(jobs: Jobs, *, reason: Reason = "", yes: Yes = False, url: Url = None
 
 def requeue(
     jobs: Annotated[
-        list[str] | None, typer.Argument(help="As for cancel; with --other-code at most one manifest.")
+        list[str] | None,
+        typer.Argument(help="As for cancel; with --other-code at most one manifest.", autocompletion=Ended),
     ] = None,
     *,
     again: Annotated[bool, typer.Option("--again", help="Also completed jobs: train them anew.")] = False,

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from fleet_client.cli.completion import workers
 from fleet_client.cli.output import (
     NARROW,
     SHORT,
@@ -145,7 +146,9 @@ def list_jobs(
     status: Annotated[list[JobStatus] | None, typer.Option(help="Only these; may be repeated.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
     mode: Annotated[str | None, typer.Option(help="realistic or oracle.")] = None,
-    worker: Annotated[str | None, typer.Option(help="Only jobs of this worker.")] = None,
+    worker: Annotated[
+        str | None, typer.Option(help="Only jobs of this worker.", autocompletion=workers)
+    ] = None,
     search: Annotated[str | None, typer.Option("--search", "-q", help="Text in the name or id.")] = None,
     sort: Annotated[
         str | None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from fleet_client.cli.completion import completing_jobs, workers
 from fleet_client.errors import (
     BadAddress,
     BadSettings,
@@ -37,7 +38,19 @@ Url = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: the interface's own objects.")]
 Job = Annotated[
-    str, typer.Argument(help="Id, unique beginning of an id (4 characters or more), or exact name.")
+    str,
+    typer.Argument(
+        help="Id, unique beginning of an id (4 characters or more), or exact name.",
+        autocompletion=completing_jobs(),
+    ),
+]
+Jobs = Annotated[
+    list[str],
+    typer.Argument(help="Ids, unique beginnings of ids, or exact names.", autocompletion=completing_jobs()),
+]
+Host = Annotated[
+    str,
+    typer.Argument(help="The worker's name, its id, or a unique beginning of that.", autocompletion=workers),
 ]
 
 
