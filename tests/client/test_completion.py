@@ -60,10 +60,11 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def offered(environment: dict[str, str], *words: str) -> list[str]:
     """By bash, which was given the line up to the last of the words."""
     script = (
-        'eval "$(fleet --show-completion bash)"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _fleet_completion'
+        'eval "$(fleet --show-completion bash)"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); '
+        '_fleet_completion fleet; printf "%s\\n" "${COMPREPLY[@]}"'
     )
     ended = subprocess.run(
-        ["bash", "-c", script + '; printf "%s\\n" "${COMPREPLY[@]}"', "bash", "fleet", *words],
+        ["bash", "-c", script, "bash", "fleet", *words],
         env=environment,
         capture_output=True,
         text=True,
