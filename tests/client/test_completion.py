@@ -25,7 +25,9 @@ JOBS = [
 
 
 class Told(BaseHTTPRequestHandler):
-    """Lists as a coordinator gives them."""
+    """Lists as a coordinator gives them; whoever asks for `away` is sent elsewhere."""
+
+    has_followed = False
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -37,6 +39,12 @@ class Told(BaseHTTPRequestHandler):
         ]
         workers = [{"name": "box", "live": True}, {"name": "pi", "live": False}]
         body = json.dumps({"jobs": rows, "workers": workers}).encode()
+        if query.get("q") == ["away"]:
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+            return
+        Told.has_followed |= parts.path == "/elsewhere"
         self.send_response(200 if self.headers["Authorization"] == "Bearer secret" else 401)
         self.end_headers()
         self.wfile.write(body)
@@ -82,6 +90,11 @@ def test_jobs_workers_and_states(environment: dict[str, str], tmp_path: Path):
     assert offered(environment, "drain", "p") == ["pi"]
     assert "failed" in offered(environment, "list", "--status", "")
     assert not list(tmp_path.glob("**/hacked"))
+
+
+def test_the_token_goes_nowhere_else(environment: dict[str, str]):
+    assert offered(environment, "show", "away") == []
+    assert not Told.has_followed
 
 
 @pytest.mark.parametrize(

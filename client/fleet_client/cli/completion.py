@@ -25,6 +25,13 @@ Offer = tuple[str, str]
 """What is typed, and what a shell that can shows beside it."""
 
 
+class Stay(urllib.request.HTTPRedirectHandler):
+    """Goes nowhere else: the token would go along."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def completing_jobs(*states: str) -> Callable[[str], list[Offer]]:
     """By name, or by id where a name is no single word or is not the only one; only jobs in these states, if any."""
 
@@ -66,6 +73,6 @@ def _rows(what: str, query: Sequence[tuple[str, str]]) -> Iterator[Mapping[str, 
         asked.add_header("Authorization", f"Bearer {target.token}")
         is_here = is_loopback(urlsplit(target.url).hostname or "")
         # A proxy from the environment is not meant for this machine.
-        opener = urllib.request.build_opener(*[urllib.request.ProxyHandler({})] * is_here)
+        opener = urllib.request.build_opener(Stay, *[urllib.request.ProxyHandler({})] * is_here)
         with opener.open(asked, timeout=PATIENCE_SECONDS) as answer:
             yield from json.load(answer)[what]
