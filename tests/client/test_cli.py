@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -237,6 +238,24 @@ def test_several_jobs_want_a_yes(coordinator: Coordinator, fleet: Fleet):
     assert "--yes" in ending.err
     assert not [asked for asked in coordinator.take() if asked.startswith("POST")]
     assert len(json.loads(fleet("requeue", "job 1", "job 2", "--yes", "--json").out)["jobs"]) == 2
+
+
+def test_what_is_meant_is_shown_and_nothing_done(coordinator: Coordinator, fleet: Fleet):
+    coordinator.jobs = [a_job(1), a_job(2)]
+    for order in ("cancel", "requeue"):
+        ending = fleet(order, "job 1", "job 2", "--dry-run")
+        assert (ending.code, len(ending.out.splitlines())) == (0, 2)
+        assert "of 2 jobs; nothing was changed" in ending.err
+    assert not [asked for asked in coordinator.take() if asked.startswith("POST")]
+
+
+def test_jobs_from_standard_input(coordinator: Coordinator, fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
+    coordinator.jobs = [a_job(1), a_job(2)]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("0000000000000001  pending\n\n0000000000000002\n"))
+    assert len(fleet("cancel", "-", "--yes").out.splitlines()) == 2
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+    ending = fleet("cancel", "-")
+    assert (ending.code, ending.err.splitlines()[0]) == (2, "fleet: standard input names no job.")
 
 
 def test_a_slip_among_several_changes_nothing(coordinator: Coordinator, fleet: Fleet):

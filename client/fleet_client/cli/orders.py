@@ -26,29 +26,36 @@ if TYPE_CHECKING:
 
 Ended = completing_jobs("failed", "cancelled", "completed")
 Open = completing_jobs("pending", "claimed", "running")
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show which jobs are meant.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even for several jobs.")]
 Reason = Annotated[str, typer.Option(help="Kept in the history.")]
 
 
 def cancel(
     jobs: Annotated[
-        list[str], typer.Argument(help="Ids, unique beginnings of ids, or exact names.", autocompletion=Open)
+        list[str],
+        typer.Argument(
+            help="Ids, unique beginnings of ids, exact names; or - for standard input.", autocompletion=Open
+        ),
     ],
     *,
     reason: Reason = "",
     yes: Yes = False,
+    dry_run: DryRun = False,
     url: Url = None,
     json: Json = False,
 ) -> None:
     """Take jobs out of the queue, or stop them where they run."""
-    done = carried_out("cancel", jobs, lambda fleet, job: fleet.cancel(job.job_id, reason), yes=yes, url=url)
-    report(done, json=json)
+    order: Order | None = None if dry_run else lambda fleet, job: fleet.cancel(job.job_id, reason)
+    report(carried_out("cancel", named(jobs), order, yes=yes, url=url), json=json)
 
 
 def requeue(
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(help="As for cancel; with --other-code at most one manifest.", autocompletion=Ended),
+        typer.Argument(
+            help="As for cancel, - too; with --other-code at most one manifest.", autocompletion=Ended
+        ),
     ] = None,
     *,
     again: Annotated[bool, typer.Option("--again", help="Also completed jobs: train them anew.")] = False,
@@ -57,11 +64,15 @@ def requeue(
     ] = False,
     reason: Reason = "",
     yes: Yes = False,
+    dry_run: DryRun = False,
     url: Url = None,
     json: Json = False,
 ) -> None:
     """Queue failed or cancelled jobs again; with --again or --other-code completed ones too."""
-    refs = of_other_code(jobs or [], url) if other_code else jobs or []
+    refs = of_other_code(jobs or [], url) if other_code else named(jobs or [])
+    order: Order | None = (
+        None if dry_run else lambda fleet, job: fleet.requeue(job.job_id, reason, again or other_code)
+    )
     if not refs and not other_code:
         fail("requeue which jobs?", "Name some, or say --other-code.", code=USAGE)
     if not refs:
@@ -69,12 +80,22 @@ def requeue(
     done = carried_out(
         "training anew" if other_code else "requeue",
         refs,
-        lambda fleet, job: fleet.requeue(job.job_id, reason, again or other_code),
+        order,
         yes=yes,
         url=url,
         unasked=0 if other_code else 1,
     )
     report(done, json=json)
+
+
+def named(refs: list[str]) -> list[str]:
+    """`-` stands for standard input: the first word of each line."""
+    if refs != ["-"]:
+        return refs
+    found = [words[0] for line in sys.stdin if (words := line.split())]
+    if not found:
+        fail("standard input names no job.", "Give an id or a name in each line.", code=USAGE)
+    return found
 
 
 def of_other_code(files: list[str], url: str | None) -> list[str]:
@@ -133,15 +154,18 @@ def tell(worker: WorkerView, *, json: bool) -> None:
 
 
 def carried_out(
-    verb: str, refs: list[str], order: Order, *, yes: bool, url: str | None, unasked: int = 1
+    verb: str, refs: list[str], order: Order | None, *, yes: bool, url: str | None, unasked: int = 1
 ) -> list[JobView | Refused]:
     """Every job is looked up before the first is touched, so that a slip of the pen changes nothing.
 
-    More than `unasked` jobs need a yes.
+    More than `unasked` jobs need a yes; without an order they are only shown.
     """
 
     async def session(fleet: FleetClient) -> list[JobView | Refused]:
         found = {job.job_id: job for job in [await fleet.job(ref) for ref in refs]}
+        if order is None:
+            note(f"fleet: {verb} of {counted(len(found), 'job')}; nothing was changed")
+            return list(found.values())
         if len(found) > unasked and not yes:
             confirm(verb, list(found.values()))
         done: list[JobView | Refused] = []
