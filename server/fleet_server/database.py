@@ -194,7 +194,8 @@ class Writer:
             else:
                 task.future.set_exception(error)
                 task.future.exception()  # a caller that went away must not leave a warning behind
-        self.on_batch(len(answers))
+        if answers[0][2] is None:  # one that raised stands alone, and committed nothing
+            self.on_batch(len(answers))
         if written:
             for listener in self._listeners:
                 listener(written)

@@ -14,7 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from typer.core import TyperGroup
+from typer.main import get_command
 
+from fleet_client.cli.commands import app
 from fleet_protocol.workers import Gauges, GpuGauge
 from fleet_server import health
 from fleet_server.exposition.meters import Meters
@@ -98,6 +101,14 @@ async def test_how_far_behind_the_slowest_reader_is(fleet: Coordinator):
     assert (await scraped(fleet))["fleet_event_lag", ()] == 3
 
 
+async def test_what_raised_is_no_commit(fleet: Coordinator):
+    name = ("fleet_writer_batch_operations_count", ())
+    before = (await scraped(fleet))[name]
+    with pytest.raises(ZeroDivisionError):
+        await fleet.services.database.writer.run(lambda tx: 1 / 0)
+    assert (await scraped(fleet))[name] == before
+
+
 async def test_a_writer_that_stands_still_is_named(fleet: Coordinator, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(health, "PATIENCE_SECONDS", 0.2)
     going_on = threading.Event()
@@ -126,6 +137,11 @@ def test_dashboard_and_alerts_name_what_there_is():
     drawn = names_in(" ".join(target["expr"] for panel in panels for target in panel["targets"]))
     assert len(drawn) > 10
     assert not (drawn | names_in(RULES.read_text("utf-8"))) - told
+    commands = get_command(app)
+    assert isinstance(commands, TyperGroup)
+    orders = set(re.findall(r"\bfleet ([a-z]+)", RULES.read_text("utf-8")))
+    assert len(orders) > 2
+    assert orders <= commands.commands.keys()
     kinds = re.findall(r'kind="(\w+)"', RULES.read_text("utf-8"))
     assert set(kinds) == {"failed", "worker_lost"}
 

@@ -44,8 +44,6 @@ SIGNS = {
     "escape": "Esc", "space": "Space", "tab": "Tab", "home": "Home", "end": "End", "asterisk": "*",
     "ampersand": "&", "at": "@", "backslash": "\\", "pageup": "PgUp", "pagedown": "PgDn",
 }  # fmt: skip
-
-
 GAP = "   "
 
 

@@ -1,15 +1,15 @@
 """What a shell offers behind Tab: jobs, workers, fleets. Silent where nothing answers in time.
 
 A shell starts the program anew for each Tab, and the client's libraries take longer to load than a person waits:
-the two questions are asked with the standard library.
+the two questions are asked with the standard library, without proxies.
 """
 
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -17,19 +17,11 @@ from fleet_client import contexts
 from fleet_client.errors import FleetError
 from fleet_client.settings import find_target
 from fleet_client.text import printable
-from fleet_protocol.local import is_loopback
 
 PATIENCE_SECONDS = 0.5
 MOST = 200
 Offer = tuple[str, str]
 """What is typed, and what a shell that can shows beside it."""
-
-
-class Stay(urllib.request.HTTPRedirectHandler):
-    """Goes nowhere else: the token would go along."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
 
 
 def completing_jobs(*states: str) -> Callable[[str], list[Offer]]:
@@ -66,13 +58,18 @@ def fleets(incomplete: str) -> list[Offer]:
 
 
 def _rows(what: str, query: Sequence[tuple[str, str]]) -> Iterator[Mapping[str, Any]]:
-    """The first page of a list; nothing where there is no coordinator, no token or no time."""
-    with suppress(FleetError, OSError, ValueError, KeyError, TypeError):
+    """The first page of a list; nothing where there is no coordinator, no token or no time.
+
+    A redirection is not followed: the token would go along.
+    """
+    from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+    with suppress(FleetError, OSError, HTTPException, ValueError, KeyError, TypeError):
         target = find_target(role="viewer")
-        asked = urllib.request.Request(f"{target.url}/v1/{what}?{urlencode(query)}")
-        asked.add_header("Authorization", f"Bearer {target.token}")
-        is_here = is_loopback(urlsplit(target.url).hostname or "")
-        # A proxy from the environment is not meant for this machine.
-        opener = urllib.request.build_opener(Stay, *[urllib.request.ProxyHandler({})] * is_here)
-        with opener.open(asked, timeout=PATIENCE_SECONDS) as answer:
-            yield from json.load(answer)[what]
+        place = urlsplit(target.url)
+        kind = HTTPSConnection if place.scheme == "https" else HTTPConnection
+        with closing(kind(place.netloc, timeout=PATIENCE_SECONDS)) as coordinator:
+            asked = {"Authorization": f"Bearer {target.token}"}
+            coordinator.request("GET", f"{place.path}/v1/{what}?{urlencode(query)}", headers=asked)
+            answer = coordinator.getresponse()
+            yield from json.load(answer)[what] if answer.status == HTTPStatus.OK else ()

@@ -39,9 +39,9 @@ class Follower:
 
     async def run(self, after: int | None) -> None:
         cursor = after if after is not None and await self._knows(after) else await self._snapshot()
+        self.feed.cursors[id(self)] = cursor
         try:
             while not self.feed.closing:
-                self.feed.cursors[id(self)] = cursor
                 self.feed.cursors[id(self)] = cursor = await self._catch_up(cursor)
                 await self._tell_live()
                 await self.feed.wait_beyond(cursor, LIVE_SECONDS)

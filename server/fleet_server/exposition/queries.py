@@ -10,11 +10,6 @@ from fleet_protocol.states import JobStatus
 from fleet_server.tables import jobs
 
 
-def by_status(connection: Connection) -> dict[JobStatus, int]:
-    rows = connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status))
-    return {status: count for status, count in rows}
-
-
 def pending_by_kind(connection: Connection, now: datetime) -> dict[str, tuple[int, int]]:
     """By the digest of what they need: how many are pending, and how many of them pause before another try."""
     pauses = func.sum(case((jobs.c.not_before > now, 1), else_=0))

@@ -67,8 +67,9 @@ class Logs:
 
     async def append(self, attempt: AttemptId, offset: int, data: bytes) -> int:
         await self._require(attempt, offset + len(data))
+        durable = await self.store.append(attempt, offset, data)
         self.on_bytes(len(data))
-        return await self.store.append(attempt, offset, data)
+        return durable
 
     async def append_hole(self, attempt: AttemptId, offset: int, length: int) -> int:
         await self._require(attempt, offset + length)

@@ -94,9 +94,8 @@ class Pager(ScrollView, can_focus=True, inherit_bindings=False):
         """Another text, from its beginning or, following, from its end; what is searched for stays."""
         keep = self.reading.keep if isinstance(text, LogText) and isinstance(self.text, LogText) else None
         self.virtual_size = Size(0, 0)
-        self.scroll_to(
-            0, 0, animate=False, force=True, immediate=True
-        )  # later, it would leave the new text's end
+        # At once: a moment later it would lead away from the new text's end.
+        self.scroll_to(0, 0, animate=False, force=True, immediate=True)
         self.reading, self._widest = Reading(text), 0
         self._set_following(follow)
         self._read_anew(keep=keep)
